@@ -1,0 +1,1 @@
+"""The experiments' configurations, installed as `jaxdiff.configs`."""

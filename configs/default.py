@@ -1,0 +1,134 @@
+"""Every key that a jaxdiff run has, with what it means; an experiment changes a few of them.
+
+A config is data: `from jaxdiff.configs import default`, take `default.get_config()`, change some
+values, return it. On the command line any value is changed by `--config.train.steps=100`.
+"""
+
+from ml_collections import ConfigDict
+
+
+def get_config() -> ConfigDict:
+    """The default: a small class-conditional U-Net on the embedded digits."""
+    config = ConfigDict()
+
+    # Decides initial parameters, the order of the data, and every draw of noise, time and dropout.
+    config.seed = 0
+
+    config.data = ConfigDict()
+    # A TFDS data set: 'digits', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
+    config.data.name = 'digits'
+    # Or your own data (then data.name = ''): a folder of images, or an .npz with uint8 `image`.
+    config.data.path = ''
+    # Where TFDS keeps prepared sets; '' is TFDS's own default (~/tensorflow_datasets).
+    config.data.dir = ''
+    # A split of the TFDS set, slices included: 'train', 'train+test', 'train[:50%]'.
+    config.data.split = 'train'
+    # Resize the shorter side to this and crop the centre; 0 leaves the images as they are.
+    config.data.image_size = 0
+    # Mirror half of the examples left to right.
+    config.data.flip = False
+
+    config.codec = ConfigDict()
+    # Between data and diffusion space: 'pixels' scales uint8 to [-1, 1].
+    config.codec.name = 'pixels'
+    # Add uniform noise of one level's width, so that a density over the reals makes sense.
+    config.codec.dequantize = False
+
+    config.diffusion = ConfigDict()
+    # 'cosine', 'cosine_ddpm' (Nichol and Dhariwal's discrete one) or 'ddpm_linear'.
+    config.diffusion.schedule = 'cosine'
+    # What the network predicts: 'x0', 'eps' or 'v'.
+    config.diffusion.prediction = 'v'
+    # How the network is told of the noise: 'time' (1000 t) or 'logsnr'.
+    config.diffusion.embedding = 'time'
+    # Standard deviation of the data in diffusion space, for the scaling of the network's input.
+    config.diffusion.sigma_data = 1.0
+
+    config.loss = ConfigDict()
+    # 'simple' (plain squared error of the prediction), 'min_snr' or 'p2'.
+    config.loss.weighting = 'simple'
+    config.loss.min_snr_gamma = 5.0
+    config.loss.p2_gamma = 1.0
+    config.loss.p2_k = 1.0
+    # Training times in [t_min, 1): 'low_discrepancy' (spread evenly over the batch) or 'independent'.
+    config.loss.times = 'low_discrepancy'
+    config.loss.t_min = 1e-4
+    # Train on the times 1/N, …, 1 only (DDPM: 1000); 0 is continuous time.
+    config.loss.discrete_steps = 0
+    # Share of the examples whose condition is hidden, for classifier-free guidance.
+    config.loss.condition_dropout = 0.1
+
+    config.net = ConfigDict()
+    config.net.name = 'unet'
+    # Condition the network on the data's labels: 'class', or '' for an unconditional model.
+    config.net.condition = 'class'
+    # Width of the first level, and each level's multiple of it.
+    config.net.channels = 32
+    config.net.multipliers = (1, 2)
+    # Residual blocks per level.
+    config.net.blocks = 1
+    # Side lengths at which self-attention stands.
+    config.net.attention = (4,)
+    config.net.heads = 1
+    config.net.dropout = 0.0
+    # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both.
+    config.net.dtype = 'float32'
+    # Recompute the blocks' activations in the backward pass: less memory, more time.
+    config.net.remat = False
+
+    config.optimizer = ConfigDict()
+    # 'adam' or 'adamw'.
+    config.optimizer.name = 'adam'
+    config.optimizer.learning_rate = 2e-3
+    # Steps of linear warm-up from 0.
+    config.optimizer.warmup = 100
+    # After the warm-up: 'constant', or 'cosine' down to 0 at train.steps.
+    config.optimizer.decay = 'constant'
+    # Decoupled weight decay, for adamw.
+    config.optimizer.weight_decay = 0.0
+    # Largest global norm of the gradient; 0.0 doesn't clip.
+    config.optimizer.clip = 1.0
+    config.optimizer.b1 = 0.9
+    config.optimizer.b2 = 0.999
+    config.optimizer.eps = 1e-8
+
+    config.ema = ConfigDict()
+    # Exponential moving average of the parameters; 0.0 is no averaging.
+    config.ema.decay = 0.999
+    # Start with a shorter average: decay at step n is at most (1 + n) / (10 + n).
+    config.ema.warmup = True
+
+    config.train = ConfigDict()
+    config.train.steps = 1000
+    # Examples per step over all devices.
+    config.train.batch_size = 128
+    # Parts that a step's batch is computed in, one after the other, to save memory.
+    config.train.accumulate = 1
+    # How a step is spread over devices: 'pmap' (data parallel).
+    config.train.parallel = 'pmap'
+    config.train.log_every = 50
+    config.train.checkpoint_every = 500
+    # Steps between grids of samples; 0 draws one at the end only.
+    config.train.sample_every = 500
+    # How many of the newest checkpoints are kept; the best by loss is kept besides.
+    config.train.keep = 2
+
+    config.sample = ConfigDict()
+    # 'ddim' or 'ddpm'.
+    config.sample.sampler = 'ddim'
+    config.sample.steps = 50
+    # DDIM's noise: 0.0 deterministic … 1.0 as DDPM.
+    config.sample.eta = 0.0
+    # DDPM's variance: 'small' (the posterior's) or 'large' (the forward step's).
+    config.sample.variance = 'small'
+    # The times visited: 'uniform' or 'quadratic'.
+    config.sample.grid = 'uniform'
+    # Classifier-free guidance scale: 1.0 is the plain conditional model, 0.0 the unconditional one.
+    config.sample.guidance = 1.0
+    # Clip the belief about x0 to [-1, 1] at each step.
+    config.sample.clip = True
+    # Samples in a grid that training draws, and samples drawn at once.
+    config.sample.num = 64
+    config.sample.batch_size = 64
+
+    return config.lock()

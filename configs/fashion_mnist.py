@@ -1,0 +1,18 @@
+"""Clothes, 28 × 28, by class, with classifier-free guidance."""
+
+from jaxdiff.configs import default
+
+
+def get_config():
+    """Fashion-MNIST's 60,000 training images; three resolutions, guidance 2."""
+    config = default.get_config()
+    config.data.name = 'fashion_mnist'
+    config.net.multipliers = (1, 2, 2)
+    config.net.attention = (7,)
+    config.optimizer.learning_rate = 1e-3
+    config.optimizer.decay = 'cosine'
+    config.train.steps = 1400
+    config.train.checkpoint_every = 200
+    config.train.sample_every = 200
+    config.sample.guidance = 2.0
+    return config

@@ -1,0 +1,86 @@
+"""`jaxdiff noise`: the forward branch of the textbook's picture, and with a run both."""
+
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+
+from jaxdiff import build, manifest
+from jaxdiff.commands import sample as sampling
+from jaxdiff.diffusion.gaussian import marginal
+from jaxdiff.viz import film, grid
+
+
+class Job(NamedTuple):
+    """A checked request for a film of the forward process."""
+
+    config: ConfigDict
+    model: build.Model
+    images: np.ndarray  # uint8 [n, h, w, c]
+    reverse: sampling.Job | None
+    out: epath.Path
+    made: dict
+
+
+def prepare(
+    config: ConfigDict, workdir: str | None, out: str, num: int = 4, seed: int = 0, overwrite: bool = False
+) -> Job:
+    """Reads examples of the config's data; with `workdir` also that run's model, for the way back.
+
+    Raises: ValueError or FileNotFoundError on a bad config, data set or run, or files in the way.
+    """
+    build.check(config)
+    dataset = build.dataset(config)
+    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    path = epath.Path(out)
+    for ending in ('.png', '.gif'):
+        if (path.parent / (path.name + ending)).exists() and not overwrite:
+            raise ValueError(f'{path}{ending} exists: give another --out, or --overwrite')
+    if not 1 <= num <= len(dataset.source):
+        raise ValueError(f'--num must lie between 1 and {len(dataset.source)}, got {num}')
+    reverse = None
+    if workdir:
+        overrides = [('sample.num', str(num)), ('sample.batch_size', str(num))]
+        reverse = sampling.prepare(workdir, overrides, seed=seed, out=out, overwrite=True)
+    chosen = np.random.default_rng(seed).choice(len(dataset.source), num, replace=False)
+    images = np.stack([dataset.source[int(i)]['image'] for i in chosen])
+    made = {
+        'made_by': 'jaxdiff noise',
+        'examples': chosen.tolist(),
+        'seed': seed,
+        'config': config.to_dict(),
+        'data': manifest.describe(dataset),
+        'run': reverse and reverse.made,
+        'versions': manifest.versions(),
+    }
+    return Job(config, model, images, reverse, path, made)
+
+
+def run(job: Job) -> list[epath.Path]:
+    """Draws and writes the film strip and the animation; returns the two files."""
+    branches = [forward_branch(job.model, job.images, job.config.seed)]
+    if job.reverse:
+        r = job.reverse
+        draw = sampling.sampler(r.config, r.model, film=True)
+        n = len(job.images)
+        (frames,) = sampling.draw_all(draw, r.model, r.params, r.labels, r.seed, n, n)
+        branches.append(sampling.reverse_branch(r.config, r.model, frames))
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
+    grid.save_png(paths[0], film.figure(branches), job.made)
+    film.animation(paths[1], branches)
+    return paths
+
+
+def forward_branch(model: build.Model, images: np.ndarray, seed: int, steps: int = 50) -> film.Branch:
+    """Images uint8 [n, h, w, c] under the same noise at times 0 … 1: x_t of equation (6)."""
+    key_encode, key_noise = jax.random.split(jax.random.key(seed))
+    x0 = model.codec.encode(jax.random.split(key_encode, len(images)), jnp.asarray(images))
+    eps = jax.random.normal(key_noise, x0.shape)
+    times = jnp.linspace(0, 1, steps + 1)
+    x_t = jax.vmap(lambda t: marginal(model.schedule, x0, eps, t))(times)
+    title = 'forward: from an example to noise'
+    return film.Branch(title, np.asarray(model.codec.decode(x_t)), np.asarray(times))

@@ -1,0 +1,200 @@
+"""`jaxdiff sample`: from a run's checkpoint to pictures."""
+
+import functools
+import json
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from etils import epath
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jaxdiff import build, config as configs, manifest
+from jaxdiff.training import checkpoint
+from jaxdiff.viz import film, grid
+
+
+class Job(NamedTuple):
+    """A checked request for samples."""
+
+    config: ConfigDict
+    model: build.Model
+    params: Any
+    labels: np.ndarray | None  # of each sample, [num]
+    seed: int
+    out: epath.Path
+    film: bool
+    made: dict  # what is written into the pictures
+
+
+def prepare(
+    workdir: str,
+    overrides: list[tuple[str, str]],
+    step: int | None = None,
+    ema: bool = True,
+    seed: int = 0,
+    labels: list[str] | None = None,
+    out: str | None = None,
+    film: bool = False,
+    overwrite: bool = False,
+) -> Job:
+    """Reads a run and checks a request against it; writes nothing.
+
+    Args:
+      workdir: a training run's folder.
+      overrides: of the config's `sample.` keys, such as ('sample.steps', '20').
+      step: which checkpoint; None is the newest.
+      ema: the averaged parameters rather than the last ones.
+      labels: classes to draw, by number or name, taken in turn; None takes all classes in turn.
+      out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
+
+    Raises:
+      ValueError: no run, no such checkpoint or label, impossible settings, or files that are there.
+    """
+    folder = epath.Path(workdir)
+    if not (folder / 'checkpoints').exists():
+        raise ValueError(f'no training run in {workdir}: it has no checkpoints')
+    checkpoints = checkpoint.manager(folder)
+    step = checkpoint.choose(checkpoints, step)
+    made = checkpoint.made(checkpoints, step)
+    config = configs.complete(configs.flat(configs.loads(json.dumps(made['config']))), overrides)
+    build.check(config)
+    model = build.model(
+        config, made['data']['shape'], made['data']['levels'], len(made['data']['class_names'])
+    )
+    chosen = choose_labels(labels, made['data']['class_names'], model.num_classes, config.sample.num)
+    which = 'ema' if ema else 'params'
+    params = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
+    settings = {
+        'made_by': 'jaxdiff sample',
+        'workdir': workdir,
+        'step': step,
+        'parameters': which,
+        'seed': seed,
+        'labels': labels,
+        'sample': config.sample.to_dict(),
+        'run': made,
+        'versions': manifest.versions(),
+    }
+    c = config.sample
+    name = f'samples_step{step}_{c.sampler}{c.steps}_guidance{c.guidance:g}_seed{seed}'
+    out = epath.Path(out) if out else folder / name
+    for path in _outputs(out, film):
+        if path.exists() and not overwrite:
+            raise ValueError(f'{path} exists: give another --out, or --overwrite')
+    params = checkpoint.restore(checkpoints, step, {which: params})[which]
+    return Job(config, model, params, chosen, seed, out, film, settings)
+
+
+def run(job: Job) -> list[epath.Path]:
+    """Draws and writes the samples; returns the files, the picture first."""
+    c = job.config.sample
+    job.out.parent.mkdir(parents=True, exist_ok=True)
+    draw = sampler(job.config, job.model)
+    batches = draw_all(draw, job.model, job.params, job.labels, job.seed, c.num, c.batch_size)
+    bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True)
+    samples = []
+    with bar:
+        for images in batches:
+            samples.append(images)
+            bar.update(len(images))
+    samples = np.concatenate(samples)
+    write(job.out, samples, job.labels, job.made)
+    if job.film:
+        rows = min(c.num, 16)
+        labels = None if job.labels is None else job.labels[:rows]
+        draw = sampler(job.config, job.model, film=True)
+        (frames,) = draw_all(draw, job.model, job.params, labels, job.seed, rows, rows)
+        branch = reverse_branch(job.config, job.model, frames)
+        grid.save_png(_film(job.out, '.png'), film.figure([branch]), job.made)
+        film.animation(_film(job.out, '.gif'), [branch])
+    return _outputs(job.out, job.film)
+
+
+def sampler(config: ConfigDict, model: build.Model, film: bool = False):
+    """The compiled sampling run: (params, cond, keys) -> images; see `build.sampling`."""
+    return jax.jit(build.sampling(config, model, film))
+
+
+def draw_all(
+    draw, model: build.Model, params: Any, labels: np.ndarray | None, seed: int, num: int, batch: int
+) -> Iterator[np.ndarray]:
+    """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
+
+    Sample i is made from (seed, i) and its label alone. The last batch is filled up, so that there
+    is one shape and one compilation; batches are spread over the local devices that divide them.
+    """
+    devices = jax.local_devices()
+    devices = devices[: max(n for n in range(1, len(devices) + 1) if batch % n == 0)]
+    mesh = Mesh(np.array(devices), ('data',))
+    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
+    rows = NamedSharding(mesh, PartitionSpec('data'))
+    key = jax.random.key(seed)
+    for start in range(0, num, batch):
+        index = np.minimum(np.arange(start, start + batch), num - 1)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
+        cond = {} if labels is None else {'label': jax.device_put(labels[index], rows)}
+        images = np.asarray(draw(params, cond, jax.device_put(keys, rows)))
+        example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
+        yield images.take(range(min(batch, num - start)), axis=example_axis)
+
+
+def choose_labels(
+    labels: list[str] | None, names: list[str], num_classes: int, num: int
+) -> np.ndarray | None:
+    """The label of each of `num` samples, [num]: the given ones in turn, or all; None without classes.
+
+    Raises: ValueError where a label is neither a class's number nor its name.
+    """
+    if not num_classes:
+        if labels:
+            raise ValueError('--label: this model is unconditional')
+        return None
+    chosen = range(num_classes)
+    if labels:
+        chosen = [names.index(x) if x in names else _number(x, names, num_classes) for x in labels]
+    return np.resize(np.asarray(chosen, np.int32), num)
+
+
+def _number(text, names, num_classes):
+    if text.isdecimal() and int(text) < num_classes:
+        return int(text)
+    shown = ', '.join(f'{i} {name}' for i, name in enumerate(names))
+    raise ValueError(f'the data has no label {text!r}; it has {shown}')
+
+
+def write(out: epath.Path, samples: np.ndarray, labels: np.ndarray | None, made: dict) -> None:
+    """Writes `out`.npz (samples, labels) and `out`.png, their grid."""
+    arrays = {'samples': samples} if labels is None else {'samples': samples, 'labels': labels}
+    with _with(out, '.npz').open('wb') as file:
+        np.savez_compressed(file, **arrays)
+    grid.save_png(_with(out, '.png'), picture(samples, labels), made)
+
+
+def picture(samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
+    """The grid of (at most 1,024) samples; labels that come in turn stand in columns."""
+    classes = 0 if labels is None else len(set(labels.tolist()))
+    columns = classes if 4 <= classes <= 20 and len(samples) >= classes else None
+    return grid.tile(samples[:1024], columns)
+
+
+def reverse_branch(config: ConfigDict, model: build.Model, frames: np.ndarray) -> film.Branch:
+    """The frames of a sampling run as the reverse branch of a film."""
+    return film.Branch('reverse: from noise to a sample', frames, build.visited(config, model))
+
+
+def _with(out, ending):
+    return out.parent / (out.name + ending)
+
+
+def _film(out, ending):
+    return _with(out, f'_film{ending}')
+
+
+def _outputs(out, film):
+    films = [_film(out, '.png'), _film(out, '.gif')] if film else []
+    return [_with(out, '.png'), _with(out, '.npz'), *films]

@@ -1,0 +1,75 @@
+"""Denoisers: functions (x_t, t) -> belief about x0.
+
+Samplers, guidance and inverse problems know denoisers only. Here a network becomes one: it is asked
+with its input scaled and the noise level embedded, and its prediction is solved for x0.
+"""
+
+from typing import Any, Callable
+
+import jax.numpy as jnp
+from jax import Array
+
+from jaxdiff.diffusion.prediction import Prediction, to_x0_eps
+from jaxdiff.diffusion.schedule import Schedule, broadcast, coefficients, logsnr
+
+Denoiser = Callable[[Array, Array], Any]  # (x_t [b, ...], t a scalar or [b]) -> E[x0 | x_t]
+Embedding = Callable[[Schedule, Array], Array]  # (schedule, t) -> the noise level that a net is told
+
+
+def time_embedding(schedule: Schedule, t: Array) -> Array:
+    """1000 t: DDPM's timestep, as most networks know it."""
+    return 1000 * t
+
+
+def logsnr_embedding(schedule: Schedule, t: Array) -> Array:
+    """logsnr clipped to ±20 and spread over 0 (noise) … 1000 (data); the same for every schedule."""
+    return 500 + 25 * jnp.clip(logsnr(schedule, t), -20, 20)
+
+
+def ask(
+    net: Callable[[Array, Array], Array],
+    schedule: Schedule,
+    embedding: Embedding = time_embedding,
+    sigma_data: float = 1.0,
+) -> Callable[[Array, Array], Array]:
+    """How a network is asked, in training and in sampling alike: (x_t, t) -> y.
+
+    The input is scaled to unit variance, c_in = 1 / sqrt(alpha² sigma_data² + sigma²), which is 1
+    for a variance-preserving schedule and `sigma_data` = 1.
+
+    Args:
+      net: (x [b, ...], noise level, a scalar or [b]) -> y [b, ...], its condition closed over.
+      sigma_data: standard deviation of the data, in the data's units.
+
+    References: Karras et al. 2022, arXiv:2206.00364, table 1.
+    """
+
+    def predict(x_t, t):
+        alpha, sigma = schedule(t)
+        c_in = 1 / jnp.sqrt(alpha**2 * sigma_data**2 + sigma**2)
+        return net(broadcast(c_in, x_t) * x_t, embedding(schedule, t))
+
+    return predict
+
+
+def from_network(
+    net: Callable[[Array, Array], Array],
+    prediction: Prediction,
+    schedule: Schedule,
+    embedding: Embedding = time_embedding,
+    sigma_data: float = 1.0,
+) -> Denoiser:
+    """The denoiser of a network: `ask` it and solve its prediction for x0, equation (4)."""
+    predict = ask(net, schedule, embedding, sigma_data)
+
+    def denoise(x_t, t):
+        y = predict(x_t, t)
+        x0, _ = to_x0_eps(prediction, coefficients(schedule, t, x_t), x_t, y)
+        return x0
+
+    return denoise
+
+
+def clip(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
+    """The denoiser with its belief clipped to the range of the data, as DDPM's code does."""
+    return lambda x_t, t: jnp.clip(denoise(x_t, t), low, high)

@@ -1,0 +1,46 @@
+"""Numbers over steps: one JSON line a record, the same to TensorBoard."""
+
+import json
+
+from etils import epath
+from tensorboardX import SummaryWriter
+
+
+class MetricsLog:
+    """Writes records to `metrics.jsonl` and TensorBoard files in a run's folder.
+
+    A run that goes on from step `start` first forgets the records after it, so that each step
+    stands once however often the run was killed.
+    """
+
+    def __init__(self, workdir: epath.Path, start: int):
+        self._path = workdir / 'metrics.jsonl'
+        kept = [r for r in read(workdir) if r['step'] <= start]
+        new = workdir / 'metrics.jsonl.new'
+        new.write_text(''.join(json.dumps(r) + '\n' for r in kept))
+        new.replace(self._path)
+        self._file = self._path.open('a')
+        purge = start + 1 if start else None
+        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=purge)
+
+    def write(self, step: int, **values: float) -> None:
+        """Adds one record and flushes it."""
+        self._file.write(json.dumps({'step': step, **values}) + '\n')
+        self._file.flush()
+        for name, value in values.items():
+            self._board.add_scalar(name, value, step)
+        self._board.flush()
+
+    def close(self) -> None:
+        """Closes the files."""
+        self._file.close()
+        self._board.close()
+
+
+def read(workdir: epath.Path) -> list[dict]:
+    """The records of a run, oldest first; a last line that a kill cut short is left out."""
+    path = workdir / 'metrics.jsonl'
+    if not path.exists():
+        return []
+    lines = path.read_text().split('\n')[:-1]  # what follows the last newline is not whole
+    return [json.loads(line) for line in lines]

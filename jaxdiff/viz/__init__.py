@@ -1,0 +1,1 @@
+"""Pictures of what diffusion does: grids, film strips, animations, curves."""

@@ -1,0 +1,52 @@
+"""Images side by side in one picture, and pictures that say how they were made."""
+
+import io
+import json
+import math
+
+import numpy as np
+from etils import epath
+from PIL import Image
+from PIL.PngImagePlugin import PngInfo
+
+
+def tile(images: np.ndarray, columns: int | None = None, zoom: int | None = None) -> np.ndarray:
+    """Images uint8 [n, h, w, c] as one picture [H, W, 3], row by row on white, one pixel apart.
+
+    Args:
+      columns: images in a row; None makes the grid as square as it can be.
+      zoom: each pixel becomes zoom × zoom; None makes small images at least 48 pixels high.
+    """
+    n, h, w, _ = images.shape
+    columns = columns or math.ceil(math.sqrt(n))
+    zoom = zoom or max(1, math.ceil(48 / h))
+    images = to_rgb(images).repeat(zoom, 1).repeat(zoom, 2)
+    rows, gap = math.ceil(n / columns), max(1, zoom // 2)
+    canvas = np.full((rows * (h * zoom + gap) + gap, columns * (w * zoom + gap) + gap, 3), 255, np.uint8)
+    for i, image in enumerate(images):
+        top, left = (gap + k * (size * zoom + gap) for k, size in zip(divmod(i, columns), (h, w)))
+        canvas[top : top + h * zoom, left : left + w * zoom] = image
+    return canvas
+
+
+def to_rgb(images: np.ndarray) -> np.ndarray:
+    """[…, c] with one or three channels as [..., 3]."""
+    if images.shape[-1] not in (1, 3):
+        raise ValueError(f'a picture needs 1 or 3 channels, got {images.shape[-1]}')
+    return np.broadcast_to(images, (*images.shape[:-1], 3))
+
+
+def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
+    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata."""
+    info = PngInfo()
+    info.add_text('Software', 'jaxdiff')
+    info.add_text('jaxdiff', json.dumps(made))
+    buffer = io.BytesIO()
+    Image.fromarray(picture).save(buffer, 'PNG', pnginfo=info)
+    path.write_bytes(buffer.getvalue())
+
+
+def read_made(path: epath.Path) -> dict:
+    """What `save_png` wrote about how a picture was made."""
+    with path.open('rb') as file:
+        return json.loads(Image.open(file).text['jaxdiff'])
