@@ -2,7 +2,6 @@
 
 import argparse
 import functools
-import logging
 import os
 import sys
 
@@ -152,6 +151,6 @@ def _positive(text):
 
 
 def _quiet():
-    """Keeps libraries' routine messages off the terminal; warnings stay."""
-    os.environ.setdefault('TF_CPP_MIN_LOG_LEVEL', '2')
-    logging.getLogger('absl').setLevel(logging.WARNING)
+    """Keeps Orbax's routine messages off the terminal; its errors stay."""
+    from absl 
+    logging.set_verbosity(logging.ERROR)

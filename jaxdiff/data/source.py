@@ -1,0 +1,74 @@
+"""Random access to examples.
+
+A source has `len(source)`, and `source[i]` is {'image': uint8 [h, w, c]}, with an int 'label' where
+the data is labelled. One that is quicker at many has `source.__getitems__([i, …])` too, a list.
+"""
+
+from typing import Any
+
+import numpy as np
+
+
+def read(source: Any, examples: list[int]) -> list[dict]:
+    """The examples of a source, read together where it can."""
+    if hasattr(source, '__getitems__'):
+        return source.__getitems__(examples)
+    return [source[i] for i in examples]
+
+
+def stack(elements: list[dict]) -> dict:
+    """One batch of the examples: 'image' uint8 [b, h, w, c], 'label' int32 [b] where labelled."""
+    batch = {'image': np.stack([element['image'] for element in elements])}
+    if 'label' in elements[0]:
+        batch['label'] = np.array([element['label'] for element in elements], np.int32)
+    return batch
+
+
+class Arrays:
+    """Images, uint8 [n, h, w, c], and labels, int [n] or None, as a source."""
+
+    def __init__(self, images: np.ndarray, labels: np.ndarray | None):
+        self._images, self._labels = images, labels
+
+    def __len__(self) -> int:
+        return len(self._images)
+
+    def __getitem__(self, i: int) -> dict:
+        element = {'image': self._images[i]}
+        return element if self._labels is None else element | {'label': int(self._labels[i])}
+
+
+class Cache(Arrays):
+    """A source that keeps each example of another one in memory after its first read.
+
+    Memory is taken up by the examples that were read and no others. Threads may share it: two that
+    miss the same example both read it, and write the same bytes.
+    """
+
+    def __init__(self, source: Any, shape: tuple[int, ...], labelled: bool):
+        n = len(source)
+        super().__init__(
+            np.empty((n, *shape), np.uint8),  # pages that nothing touches take no memory
+            np.empty(n, np.int32) if labelled else None,
+        )
+        self._source, self._ready = source, np.zeros(n, bool)
+
+    def __getitem__(self, i: int) -> dict:
+        return self.__getitems__([i])[0]
+
+    def __getitems__(self, examples: list[int]) -> list[dict]:
+        missing = [i for i in examples if not self._ready[i]]
+        for i, element in zip(missing, read(self._source, missing) if missing else ()):
+            self._keep(i, element)
+        return [super(Cache, self).__getitem__(i) for i in examples]
+
+    def _keep(self, i, element):
+        if element['image'].shape != self._images.shape[1:]:
+            raise ValueError(
+                f'image {i} has the shape {element["image"].shape}, the others '
+                f'{self._images.shape[1:]}: set image_size to resize them all'
+            )
+        self._images[i] = element['image']
+        if self._labels is not None:
+            self._labels[i] = element['label']
+        self._ready[i] = True  # last, for the other threads

@@ -1,0 +1,55 @@
+"""Attention against its peer and its symmetries."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.nets.attention import SelfAttention, attend
+
+
+def normal(seed, *shape):
+    return jax.random.normal(jax.random.key(seed), shape)
+
+
+def trained(module, x):
+    """Parameters as training might leave them, that is with nothing at zero."""
+    random = np.random.default_rng(0)
+    return jax.tree.map(lambda leaf: random.standard_normal(leaf.shape).astype(np.float32),
+                        jax.eval_shape(module.init, jax.random.key(0), x))
+
+
+@pytest.mark.parametrize('heads', [1, 3])
+def test_attend_and_its_gradient_agree_with_jax_nn(heads):
+    q, k, v, weight = (normal(i, 2, n, heads, 8) for i, n in enumerate((10, 7, 7, 10)))
+    np.testing.assert_allclose(attend(q, k, v), jax.nn.dot_product_attention(q, k, v), atol=1e-5)
+    ours, theirs = (jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(q, k, v)
+                    for f in (attend, jax.nn.dot_product_attention))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)
+
+
+def test_softmax_is_float32_under_bfloat16():
+    # The logits are 100 and 100.78125; bfloat16 would take the second for 101.
+    query, key, value = (jnp.array(v, jnp.bfloat16).reshape(1, -1, 1, 1) for v in ([100], [1, 1 + 2**-7], [1, -1]))
+    got = attend(query, key, value)
+    assert got.dtype == jnp.bfloat16
+    np.testing.assert_allclose(got.astype(jnp.float32).item(), np.tanh(-0.78125 / 2), atol=4e-3)
+
+
+def test_starts_as_the_identity():
+    x = normal(0, 2, 4, 4, 8)
+    module = SelfAttention(heads=2)
+    np.testing.assert_array_equal(module.apply(module.init(jax.random.key(0), x), x), x)
+
+
+def test_a_permutation_of_the_positions_permutes_the_result():
+    x, module = normal(0, 2, 12, 8), SelfAttention(heads=2)
+    params, order = trained(module, x), jax.random.permutation(jax.random.key(3), 12)
+    np.testing.assert_allclose(module.apply(params, x[:, order]), module.apply(params, x)[:, order], atol=1e-5)
+    np.testing.assert_allclose(module.apply(params, x.reshape(2, 3, 2, 2, 8)).reshape(x.shape), module.apply(params, x),
+                               atol=1e-5)
+
+
+def test_channels_must_divide_by_the_heads():
+    with pytest.raises(ValueError, match='channels=8 and heads=3'):
+        SelfAttention(heads=3).init(jax.random.key(0), jnp.zeros((1, 4, 8)))

@@ -1,0 +1,111 @@
+"""The shared layers against float64 arithmetic, peers and theory."""
+
+import flax.linen as nn
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff.nets.layers import Dropout, GroupNorm, group_count, sinusoidal_embedding, upsample
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).standard_normal(shape).astype(np.float32)
+
+
+def group_norm(x, scale, bias):
+    return GroupNorm().apply({'params': {'scale': scale, 'bias': bias}}, x)
+
+
+def group_norm_float64(x):
+    groups = group_count(x.shape[-1])
+    y = np.asarray(x, np.float64).reshape(len(x), -1, groups, x.shape[-1] // groups)
+    y = (y - y.mean((1, 3), keepdims=True)) / np.sqrt(y.var((1, 3), keepdims=True) + 1e-6)
+    return y.reshape(x.shape)
+
+
+@pytest.mark.parametrize('channels, groups', [(128, 32), (384, 32), (32, 8), (96, 24), (48, 12), (10, 2), (7, 1), (2, 1)])
+def test_groups_divide_the_channels_and_hold_four(channels, groups):
+    assert group_count(channels) == groups
+    assert channels % groups == 0 and (groups == 1 or channels // groups >= 4)
+
+
+@pytest.mark.parametrize('sizes', [(24,), (6, 5), (3, 4, 2)])
+def test_group_norm_and_its_gradient_agree_with_flax(sizes):
+    x, scale, bias, weight = normal(0, 3, *sizes, 48), normal(1, 48), normal(2, 48), normal(3, 3, *sizes, 48)
+
+    def flax_norm(x, scale, bias):
+        peer = nn.GroupNorm(group_count(48), epsilon=1e-6)
+        return peer.apply({'params': {'scale': scale, 'bias': bias}}, x)
+
+    np.testing.assert_allclose(group_norm(x, scale, bias), flax_norm(x, scale, bias), atol=1e-5)
+    ours, theirs = (jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2))(x, scale, bias)
+                    for f in (group_norm, flax_norm))
+    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
+
+
+@pytest.mark.parametrize('offset', [0.0, 1.0, 10.0, 100.0])
+def test_group_norm_loses_to_cancellation_only_what_its_docstring_says(offset):
+    x = normal(4, 4, 28, 28, 32) + np.float32(offset)
+    got = group_norm(x, jnp.ones(32), jnp.zeros(32))
+    np.testing.assert_allclose(got, group_norm_float64(x), rtol=2e-7 * (1 + offset**2), atol=1e-6 * (1 + offset))
+
+
+def test_group_norm_of_a_constant_is_finite():
+    x = jnp.full((1, 4, 4, 8), 1e3)
+    value, gradient = jax.value_and_grad(lambda x: group_norm(x, jnp.ones(8), jnp.zeros(8)).sum())(x)
+    assert np.isfinite(value) and np.isfinite(gradient).all()
+
+
+def test_sinusoidal_embedding_spans_the_frequencies():
+    t = jnp.array([0.0, 0.3, 1000.0])
+    got = sinusoidal_embedding(t, 8)
+    frequencies = np.array([1.0, 10 ** (-4 / 3), 10 ** (-8 / 3), 1e-4])
+    angles = np.asarray(t, np.float64)[:, None] * frequencies
+    np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-4)
+    np.testing.assert_allclose(jnp.sum(got**2, -1), 4.0, rtol=1e-5)                  # sin^2 + cos^2, four times
+
+
+@pytest.mark.parametrize('sizes', [(5,), (3, 4), (2, 3, 2)])
+def test_upsampling_and_its_gradient_agree_with_resize(sizes):
+    doubled = tuple(2 * n for n in sizes)
+    x, weight = normal(5, 2, *sizes, 3), normal(6, 2, *doubled, 3)
+    resize = lambda x: jax.image.resize(x, (2, *doubled, 3), 'nearest')
+    np.testing.assert_array_equal(upsample(x), resize(x))
+    ours, theirs = (jax.grad(lambda x: jnp.sum(f(x) * weight))(x) for f in (upsample, resize))
+    np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+class Twice(nn.Module):
+    @nn.compact
+    def __call__(self, x, keys):
+        return Dropout(0.5, name='first')(x, keys), Dropout(0.5, name='second')(x, keys)
+
+
+def drop(rate, x, keys):
+    return Dropout(rate).apply({}, x, keys)
+
+
+def test_dropout_keeps_the_mean_and_drops_at_its_rate():
+    rate, x = 0.3, jnp.ones((8, 50, 50, 4))
+    y = drop(rate, x, jax.random.split(jax.random.key(0), 8))
+    deviation = (rate * (1 - rate) / x.size) ** 0.5
+    assert abs(float(jnp.mean(y == 0.0)) - rate) < 5 * deviation
+    assert abs(float(y.mean()) - 1.0) < 5 * deviation / (1 - rate)
+    np.testing.assert_allclose(y[y != 0.0], 1 / (1 - rate), rtol=1e-6)
+
+
+def test_dropout_mask_belongs_to_the_example_and_the_layer():
+    keys, x = jax.random.split(jax.random.key(1), 4), jnp.ones((4, 10, 6))
+    y = drop(0.5, x, keys)
+    np.testing.assert_array_equal(y[::-1], drop(0.5, x, keys[::-1]))
+    np.testing.assert_array_equal(y[2:3], drop(0.5, x[2:3], keys[2:3]))
+    assert (y[0] != y[1]).any()
+    first, second = Twice().apply({}, x, keys)
+    assert (first != second).any()
+
+
+def test_dropout_of_nothing():
+    x, keys = jnp.ones((2, 5)), jax.random.split(jax.random.key(2), 2)
+    assert drop(0.5, x, None) is x
+    assert drop(0.0, x, keys) is x
