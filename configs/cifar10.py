@@ -37,4 +37,6 @@ def get_config():
     config.sample.sampler = 'ddpm'
     config.sample.variance = 'large'
     config.sample.steps = 1000
+    config.sample.num = 64
+    config.sample.batch_size = 64
     return config

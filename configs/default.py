@@ -128,7 +128,7 @@ def get_config() -> ConfigDict:
     # Clip the belief about x0 to [-1, 1] at each step.
     config.sample.clip = True
     # Samples in a grid that training draws, and samples drawn at once.
-    config.sample.num = 64
-    config.sample.batch_size = 64
+    config.sample.num = 80
+    config.sample.batch_size = 80
 
     return config.lock()

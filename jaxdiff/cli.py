@@ -43,7 +43,7 @@ def _sample(args):
     flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
     flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
     overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
-    devices.use_cores(args.batch_size or 64, count=args.devices)
+    devices.use_cores(count=args.devices)
     _quiet()
     from jaxdiff.commands import sample
 
@@ -65,7 +65,7 @@ def _noise(args):
     from jaxdiff import config as configs
 
     config = configs.load(args.config, args.overrides)
-    devices.use_cores(1)
+    devices.use_cores()
     _quiet()
     from jaxdiff.commands import noise
 
@@ -152,5 +152,6 @@ def _positive(text):
 
 def _quiet():
     """Keeps Orbax's routine messages off the terminal; its errors stay."""
-    from absl 
+    from absl import logging
+
     logging.set_verbosity(logging.ERROR)

@@ -3,13 +3,13 @@
 import os
 
 
-def use_cores(batch_size: int, parts: int = 1, count: int | None = None) -> None:
+def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None = None) -> None:
     """On a CPU, makes `count` devices of the cores, by environment variables.
 
     XLA hardly spreads convolutions with few channels over cores, so a batch split over one device a
-    core is faster. Without `count`: as many as there are cores, fewer where `batch_size` isn't a
-    multiple of devices × `parts` or leaves a device fewer than 8 examples. A number that the user's
-    own XLA_FLAGS gives stands. NPROC keeps XLA's thread pool large enough that collective
+    core is faster. Without `count`: as many as there are cores, fewer where `batch_size` is given and
+    isn't a multiple of devices × `parts` or leaves a device fewer than 8 examples. A number that the
+    user's own XLA_FLAGS gives stands. NPROC keeps XLA's thread pool large enough that collective
     operations of many devices on few cores can't wait for each other for ever.
 
     Must run before jax is imported; accelerators are left as they are.
@@ -20,8 +20,11 @@ def use_cores(batch_size: int, parts: int = 1, count: int | None = None) -> None
         count = int(flags.split(option)[1].split()[0])
     elif count is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-        fits = (n for n in range(2, cores + 1) if batch_size % (n * parts) == 0 and batch_size >= 8 * n)
-        count = max(fits, default=1)
+        count = max(n for n in range(1, cores + 1) if n == 1 or _fits(batch_size, n, parts))
     kept = ' '.join(f for f in flags.split() if not f.startswith(option))
     os.environ['XLA_FLAGS'] = f'{kept} {option}{count}'.strip()
     os.environ.setdefault('NPROC', str(max(2 * count, os.cpu_count() or 1)))
+
+
+def _fits(batch_size, devices, parts):
+    return batch_size is None or (batch_size % (devices * parts) == 0 and batch_size >= 8 * devices)

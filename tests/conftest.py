@@ -1,10 +1,16 @@
 """Eight virtual CPU devices, so that what runs on many devices is tested on any machine."""
 
 import os
+import pathlib
 
 os.environ['JAX_PLATFORMS'] = 'cpu'
 os.environ['XLA_FLAGS'] = '--xla_force_host_platform_device_count=8'
 os.environ['NPROC'] = '16'  # threads enough for eight devices' collectives on few cores
+# Tests, and the processes that they start, share compiled programs.
+cache = pathlib.Path(__file__).resolve().parents[1] / '.pytest_cache' / 'xla'
+os.environ['JAX_COMPILATION_CACHE_DIR'] = str(cache)
+os.environ['JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS'] = '0.5'
+os.environ['JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES'] = '0'
 
 import jax
 import pytest

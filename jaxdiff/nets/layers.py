@@ -45,9 +45,11 @@ def group_count(channels):
 
 
 class GroupNorm(nn.Module):
-    """Group normalisation (Wu & He 2018): each example's group of channels to mean 0 and variance 1, then scale and bias.
+    """Group normalisation (Wu & He 2018): groups of channels to mean 0 and variance 1, then scale and bias.
 
-        y = scale * (x - m) / sqrt(E[x^2] - m^2 + eps) + bias,  m = E[x] over the group and all positions
+        y = scale * (x - m) / sqrt(E[x^2] - m^2 + eps) + bias,  eps = 1e-6
+
+    where E is the mean over a group's channels and all positions, and m = E[x].
 
     Both moments come from one reading of x, and the rest is one multiply-add per element. The price is cancellation:
     the result has a relative error of about 1e-7 * (1 + (mean / deviation)^2). A group whose mean is 100 times its

@@ -53,7 +53,7 @@ class ResidualBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x, embedding, dropout_keys):
-        """Maps x, [b, *spatial, c], and the embedding, [b, e], to [b, *spatial, channels]; dropout_keys: [b] or None."""
+        """x, [b, *spatial, c], embedding, [b, e], dropout_keys, [b] or None -> [b, *spatial, channels]."""
         spatial_dims = x.ndim - 2
         h = nn.silu(GroupNorm(self.dtype, name='norm_0')(x))
         h = convolution(self.channels, spatial_dims, dtype=self.dtype, name='conv_0')(h)
@@ -125,12 +125,13 @@ class UNet(nn.Module):
         """
         self._check(x, cond, dropout_keys)
         dtype = jnp.dtype(self.dtype)
-        again = nn.remat if self.remat else lambda module: module
-        make_block, make_attention = again(ResidualBlock), again(SelfAttention)
+        make_block, make_attention = ResidualBlock, SelfAttention
+        if self.remat:
+            make_block, make_attention = nn.remat(ResidualBlock), nn.remat(SelfAttention)
         embedding = self._embed(jnp.broadcast_to(noise_level, x.shape[:1]), cond)
 
-        def conv(features, name, **options):
-            return convolution(features, self.spatial_dims, name=name, **({'dtype': dtype} | options))
+        def conv(features, name, dtype=dtype, **options):
+            return convolution(features, self.spatial_dims, dtype=dtype, name=name, **options)
 
         def block(h, level, name):
             width = self.channels * self.multipliers[level]
@@ -139,16 +140,16 @@ class UNet(nn.Module):
         def attention(h, name):
             return make_attention(self.heads, dtype, name=name)(h)
 
-        def attention_here(h, name):
-            return attention(h, name) if h.shape[1] in self.attention else h
+        def stage(h, level, side, i):
+            h = block(h, level, f'{side}_{level}_block_{i}')
+            return attention(h, f'{side}_{level}_attention_{i}') if h.shape[1] in self.attention else h
 
         last = len(self.multipliers) - 1
         h = conv(self.channels, 'conv_in')(x.astype(dtype))
         kept = [h]
         for level in range(last + 1):
             for i in range(self.blocks):
-                h = block(h, level, f'down_{level}_block_{i}')
-                h = attention_here(h, f'down_{level}_attention_{i}')
+                h = stage(h, level, 'down', i)
                 kept.append(h)
             if level < last:
                 h = conv(h.shape[-1], f'down_{level}_downsample', strides=2)(h)
@@ -160,8 +161,7 @@ class UNet(nn.Module):
 
         for level in reversed(range(last + 1)):
             for i in range(self.blocks + 1):
-                h = block(jnp.concatenate([h, kept.pop()], axis=-1), level, f'up_{level}_block_{i}')
-                h = attention_here(h, f'up_{level}_attention_{i}')
+                h = stage(jnp.concatenate([h, kept.pop()], axis=-1), level, 'up', i)
             if level > 0:
                 h = conv(h.shape[-1], f'up_{level}_upsample')(upsample(h))
 
@@ -192,8 +192,8 @@ class UNet(nn.Module):
         check_size(x.shape, self.multipliers, self.spatial_dims)
         expected = {'label'} if self.num_classes else set()
         if set(cond) != expected:
-            raise ValueError(f'a net with num_classes={self.num_classes} takes a cond with the keys {sorted(expected)}, '
-                             f'got {sorted(cond)}')
+            raise ValueError(f'a net with num_classes={self.num_classes} takes a cond with the keys '
+                             f'{sorted(expected)}, got {sorted(cond)}')
         per_example = {'dropout_keys': dropout_keys, 'label': cond.get('label')}
         for name, value in per_example.items():
             if value is not None and value.shape != x.shape[:1]:

@@ -56,7 +56,7 @@ def train_step(
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
     average = ema.update(state.ema, params, state.step, ema_decay, ema_warmup)
-    metrics = {'loss': value, 'grad_norm': optax.global_norm(grads)}
+    metrics = {'loss': value, 'grad_norm': optax.tree.norm(grads)}
     return TrainState(state.step + 1, params, average, optimizer_state), metrics
 
 

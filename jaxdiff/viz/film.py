@@ -28,7 +28,10 @@ def figure(branches: list[Branch], columns: int = 11, rows: int = 4, size: int =
       rows: examples shown.
       size: least side of an image in pixels of the picture.
     """
-    return np.concatenate([_strip(branch, columns, rows, size) for branch in branches])
+    strips = [_strip(branch, columns, rows, size) for branch in branches]
+    width = max(strip.shape[1] for strip in strips)
+    pads = [[(0, 0), (0, width - strip.shape[1]), (0, 0)] for strip in strips]
+    return np.concatenate([np.pad(s, p, constant_values=255) for s, p in zip(strips, pads)])
 
 
 def _strip(branch, columns, rows, size):

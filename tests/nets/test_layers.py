@@ -24,7 +24,7 @@ def group_norm_float64(x):
     return y.reshape(x.shape)
 
 
-@pytest.mark.parametrize('channels, groups', [(128, 32), (384, 32), (32, 8), (96, 24), (48, 12), (10, 2), (7, 1), (2, 1)])
+@pytest.mark.parametrize('channels, groups', [(128, 32), (384, 32), (32, 8), (96, 24), (48, 12), (10, 2), (2, 1)])
 def test_groups_divide_the_channels_and_hold_four(channels, groups):
     assert group_count(channels) == groups
     assert channels % groups == 0 and (groups == 1 or channels // groups >= 4)
@@ -39,7 +39,7 @@ def test_group_norm_and_its_gradient_agree_with_flax(sizes):
         return peer.apply({'params': {'scale': scale, 'bias': bias}}, x)
 
     np.testing.assert_allclose(group_norm(x, scale, bias), flax_norm(x, scale, bias), atol=1e-5)
-    ours, theirs = (jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2))(x, scale, bias)
+    ours, theirs = (jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(x, scale, bias)
                     for f in (group_norm, flax_norm))
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
 

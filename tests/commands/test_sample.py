@@ -1,0 +1,152 @@
+import functools
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from etils import epath
+from PIL import Image
+
+from jaxdiff import build, config as configs
+from jaxdiff.commands import noise, sample, train
+from jaxdiff.viz import grid
+
+
+@pytest.fixture(scope='module')
+def workdir(tmp_path_factory):
+    path = tmp_path_factory.mktemp('run')
+    train.run(train.prepare(configs.load('digits', tiny.overrides()), str(path)))
+    return str(path)
+
+
+def draw(workdir, out, num=10, batch_size=8, overrides=(), **options):
+    pairs = [('sample.num', str(num)), ('sample.batch_size', str(batch_size)), *overrides]
+    job = sample.prepare(workdir, pairs, out=str(out), **options)
+    sample.run(job)
+    return np.load(f'{out}.npz')
+
+
+def test_the_files_and_what_they_say(workdir, tmp_path):
+    found = draw(workdir, tmp_path / 'a', seed=3)
+    assert found['samples'].shape == (10, 8, 8, 1) and found['samples'].dtype == np.uint8
+    np.testing.assert_array_equal(found['labels'], np.arange(10))
+    made = grid.read_made(epath.Path(tmp_path / 'a.png'))
+    assert made['seed'] == 3 and made['step'] == 6 and made['parameters'] == 'ema'
+    assert made['sample']['steps'] == 2 and made['run']['config']['net']['channels'] == 8
+
+
+def test_a_sample_is_decided_by_seed_and_index_alone(workdir, tmp_path):
+    whole = draw(workdir, tmp_path / 'a', num=10, batch_size=10)['samples'].astype(int)
+    parts = draw(workdir, tmp_path / 'b', num=10, batch_size=4)['samples'].astype(int)
+    fewer = draw(workdir, tmp_path / 'c', num=3, batch_size=8)['samples'].astype(int)
+    other = draw(workdir, tmp_path / 'd', num=10, batch_size=10, seed=1)['samples'].astype(int)
+    assert np.abs(whole - parts).max() <= 1  # another batch size may round otherwise
+    assert np.abs(whole[:3] - fewer).max() <= 1
+    assert np.abs(whole - other).max() > 50
+
+
+def test_options_change_what_they_should(workdir, tmp_path):
+    base = draw(workdir, tmp_path / 'a')['samples']
+    for i, options in enumerate(
+        [
+            {'ema': False},
+            {'step': 3},
+            {'overrides': [('sample.sampler', 'ddpm')]},
+            {'overrides': [('sample.guidance', '3')]},
+            {'overrides': [('sample.steps', '4')]},
+            {'overrides': [('sample.eta', '1.0')]},
+        ]
+    ):
+        assert np.any(draw(workdir, tmp_path / str(i), **options)['samples'] != base), options
+
+
+def test_labels_by_number_and_name(workdir, tmp_path):
+    found = draw(workdir, tmp_path / 'a', num=4, labels=['3', '7'])
+    np.testing.assert_array_equal(found['labels'], [3, 7, 3, 7])
+
+
+def test_one_program_serves_every_checkpoint_label_and_batch(workdir):
+    """One trace per batch shape, and no array of the size of the parameters inside the program."""
+    job = sample.prepare(workdir, [], out=workdir + '/x')
+    traces, pure = [], build.sampling(job.config, job.model)
+
+    @jax.jit
+    def counted(params, cond, keys):
+        traces.append(1)
+        return pure(params, cond, keys)
+
+    doubled = jax.tree.map(lambda x: 2 * x, job.params)
+    for params, labels in ((job.params, np.zeros(20)), (doubled, np.full(20, 7))):
+        labels = labels.astype(np.int32)
+        list(sample.draw_all(counted, job.model, params, labels, 0, 20, 8))
+    assert len(traces) == 1
+    list(sample.draw_all(counted, job.model, job.params, labels, 0, 4, 4))
+    assert len(traces) == 2
+    program = jax.make_jaxpr(pure)(job.params, {'label': labels[:8]}, jax.random.split(jax.random.key(0), 8))
+    assert max((np.size(c) for c in program.consts), default=0) < 10_000
+
+
+def test_the_film_ends_with_the_samples(workdir, tmp_path):
+    job = sample.prepare(workdir, [], out=str(tmp_path / 'a'), film=True)
+    paths = sample.run(job)
+    assert [p.name for p in paths] == ['a.png', 'a.npz', 'a_film.png', 'a_film.gif']
+    assert Image.open(tmp_path / 'a_film.gif').n_frames == 3
+    film = sample.sampler(job.config, job.model, film=True)
+    (frames,) = sample.draw_all(film, job.model, job.params, job.labels, 0, 10, 10)
+    assert frames.shape == (3, 10, 8, 8, 1)
+    samples = np.load(tmp_path / 'a.npz')['samples']
+    assert np.abs(frames[-1].astype(int) - samples).max() <= 1
+
+
+def test_noise_shows_both_branches(workdir, tmp_path):
+    config = configs.load('digits', tiny.overrides())
+    job = noise.prepare(config, workdir, str(tmp_path / 'n'), num=3)
+    paths = noise.run(job)
+    assert [p.name for p in paths] == ['n.png', 'n.gif']
+    forward = noise.forward_branch(job.model, job.images, seed=0)
+    assert np.abs(forward.frames[0].astype(int) - job.images).max() <= 1  # t = 0 is the data
+    z = forward.frames[-1] / 127.5 - 1  # t = 1 is noise, clipped to the picture's range
+    assert abs(z.mean()) < 0.2 and z.std() > 0.7
+    alone = noise.run(noise.prepare(config, None, str(tmp_path / 'm'), num=2))
+    assert Image.open(alone[0]).height < Image.open(paths[0]).height
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'step': 5}, 'no checkpoint of step 5 .*there are 3, 6'),
+        ({'labels': ['10']}, "no label '10'; it has 0 0, 1 1"),
+        ({'labels': ['cat']}, "no label 'cat'"),
+        ({'overrides': [('sample.sampler', 'euler')]}, "sample.sampler must be one of 'ddim', 'ddpm'"),
+        ({'overrides': [('sample.eta', '2')]}, 'sample.eta must be between 0 and 1'),
+    ],
+)
+def test_bad_requests_are_refused(workdir, tmp_path, options, message):
+    with pytest.raises(ValueError, match=message):
+        draw(workdir, tmp_path / 'a', **options)
+    assert not list(tmp_path.iterdir())
+
+
+def test_existing_files_are_not_replaced_silently(workdir, tmp_path):
+    draw(workdir, tmp_path / 'a')
+    with pytest.raises(ValueError, match='exists: give another --out, or --overwrite'):
+        draw(workdir, tmp_path / 'a')
+    draw(workdir, tmp_path / 'a', overwrite=True)
+
+
+def test_no_run_is_refused(tmp_path):
+    with pytest.raises(ValueError, match='no training run in'):
+        sample.prepare(str(tmp_path), [])
+
+
+def test_eps_starts_where_alpha_is_not_zero():
+    config = configs.load('digits', tiny.overrides(diffusion__prediction='eps'))
+    model = build.model(config, (8, 8, 1), 17, 10)
+    assert 0.99 < build.visited(config, model)[0] < 1
+    v = configs.load('digits', tiny.overrides())
+    assert build.visited(v, build.model(v, (8, 8, 1), 17, 10))[0] == 1
+    params = build.init(model, jax.random.key(0))
+    images = jax.jit(functools.partial(build.sampling(config, model)))(
+        params, {'label': np.zeros(2, np.int32)}, jax.random.split(jax.random.key(0), 2)
+    )
+    assert images.shape == (2, 8, 8, 1)

@@ -1,0 +1,25 @@
+"""A run that is over in seconds."""
+
+OVERRIDES = {
+    'net.channels': '8',
+    'net.attention': '()',
+    'train.steps': '6',
+    'train.batch_size': '32',
+    'train.log_every': '1',
+    'train.checkpoint_every': '3',
+    'train.sample_every': '0',
+    'optimizer.warmup': '2',
+    'sample.steps': '2',
+    'sample.num': '10',
+    'sample.batch_size': '8',
+}
+
+
+def overrides(**changes):
+    """The overrides with some changed, keys with two underscores for the dot."""
+    return list((OVERRIDES | {k.replace('__', '.'): str(v) for k, v in changes.items()}).items())
+
+
+def flags(**changes):
+    """The same as arguments of the command line."""
+    return [f'--config.{key}={value}' for key, value in overrides(**changes)]

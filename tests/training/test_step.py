@@ -1,0 +1,92 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+import tiny
+
+from jaxdiff import build, config as configs, data
+from jaxdiff.training import parallel, state as states
+from jaxdiff.training.step import _mean_over_parts, train_step
+
+
+def run(devices, steps=20, traces=None, perturb=True, **changes):
+    """Losses of a tiny run on so many devices, by pmap."""
+    config = configs.load('digits', tiny.overrides(train__steps=20, **changes))
+    dataset = build.dataset(config)
+    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    optimizer = build.optimizer(config)
+    loss = build.training_loss(config, model)
+
+    def counted(*args):
+        if traces is not None:
+            traces.append(1)
+        return loss(*args)
+
+    step = functools.partial(
+        train_step,
+        loss=counted,
+        optimizer=optimizer,
+        key=jax.random.key(1),
+        accumulate=config.train.accumulate,
+    )
+    driver = parallel.pmap(step, jax.local_devices()[:devices])
+    batches = data.batches(dataset, config.train.batch_size, config.seed, config.data.flip)
+    # Away from the zeros that a new network's last layers are, so that all of it matters at once.
+    params = build.init(model, jax.random.key(0))
+    if perturb:
+        params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape), params)
+    state = driver.put_state(states.init(params, optimizer))
+    losses = []
+    for i in range(steps):
+        state, metrics = driver.step(state, driver.put_batch(batches[i]))
+        losses.append(float(driver.get(metrics)['loss']))
+    return np.array(losses), driver.get(state)
+
+
+@pytest.fixture(scope='module')
+def alone():
+    return run(1, net__dropout=0.1)
+
+
+@pytest.mark.parametrize('devices', [2, 8])
+def test_the_loss_curve_is_the_same_on_any_number_of_devices(alone, devices):
+    """With dropout and accumulation: each example's draws follow it wherever it is computed."""
+    losses, state = run(devices, net__dropout=0.1, train__accumulate=2)
+    np.testing.assert_allclose(losses, alone[0], atol=1e-5)
+    assert np.ptp(losses) > 0.1  # it learns: the agreement isn't one of constants
+    assert state.step == 20
+
+
+def test_dropout_does_something(alone):
+    losses, _ = run(1, steps=5)
+    assert np.abs(losses - alone[0][:5]).max() > 1e-3
+
+
+def test_a_run_is_traced_once():
+    traces = []
+    run(2, steps=4, traces=traces)
+    assert len(traces) == 1
+
+
+def test_accumulation_by_a_loop_is_the_same_mean(monkeypatch):
+    """Accelerators accumulate by `lax.scan`, XLA:CPU by unrolled code."""
+    x = jnp.arange(24.0).reshape(12, 2)
+    means = [_mean_over_parts(lambda part: part.mean(0), x, 4)]
+    monkeypatch.setattr(jax, 'default_backend', lambda: 'gpu')
+    means.append(_mean_over_parts(lambda part: part.mean(0), x, 4))
+    np.testing.assert_allclose(means, [x.mean(0)] * 2)
+
+
+def test_the_average_follows_the_parameters():
+    _, state = run(1, steps=3)
+    moved = jax.tree.leaves(jax.tree.map(lambda e, p: float(jnp.abs(e - p).max()), state.ema, state.params))
+    assert max(moved) > 0
+
+
+def test_the_first_loss_is_what_theory_says():
+    """A network of zeros has loss E[eps²] = 1 in eps."""
+    changes = {'diffusion__prediction': 'eps', 'train__batch_size': 256}
+    losses, _ = run(1, steps=1, perturb=False, **changes)
+    assert losses[0] == pytest.approx(1, abs=4 * (2 / (256 * 64)) ** 0.5)
