@@ -63,7 +63,7 @@ def run(job: Job) -> epath.Path:
     checkpoints = checkpoint.manager(workdir, config.train.keep)
     optimizer = build.optimizer(config)
     root, key = jax.random.split(jax.random.key(config.seed))
-    state = jax.jit(lambda: states.init(build.init(job.model, root), optimizer))()
+    state = states.init(_initial(job.model, root), optimizer)
     if checkpoints.latest_step() is not None:
         state = checkpoint.restore_state(checkpoints, state)
     start = int(state.step)
@@ -144,6 +144,13 @@ def _record(job, made):
         new = job.workdir / f'{name}.new'
         new.write_text(text)
         new.replace(job.workdir / name)  # whole or not at all, whenever the run is killed
+
+
+def _initial(model, key):
+    # XLA:CPU takes longer to optimise the draws of so many arrays than to draw them.
+    quick = {'xla_backend_optimization_level': 0, 'xla_llvm_disable_expensive_passes': True}
+    options = quick if jax.default_backend() == 'cpu' else None
+    return jax.jit(functools.partial(build.init, model), compiler_options=options)(key)
 
 
 def _announce(job, state):
