@@ -11,8 +11,10 @@ def get_config():
     config.net.attention = (7,)
     config.optimizer.learning_rate = 1e-3
     config.optimizer.decay = 'cosine'
-    config.train.steps = 1400
-    config.train.checkpoint_every = 200
-    config.train.sample_every = 200
+    config.train.batch_size = 64
+    config.train.steps = 1000
+    config.train.checkpoint_every = 250
+    config.train.sample_every = 250
+    config.train.log_every = 20
     config.sample.guidance = 2.0
     return config

@@ -47,7 +47,9 @@ def flat(images: np.ndarray) -> np.ndarray:
     return images.reshape(len(images), -1) / 255
 
 
-def report(title: str, classifier: CalibratedClassifierCV, x: np.ndarray, labels: np.ndarray) -> None:
+def report(
+    title: str, classifier: CalibratedClassifierCV, x: np.ndarray, labels: np.ndarray
+) -> None:
     """One line of shares."""
     probability = classifier.predict_proba(x)
     called = probability.argmax(1)

@@ -5,7 +5,9 @@ checked config.
 """
 
 import functools
-from typing import Any, Callable, NamedTuple
+import sys
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import flax.linen as nn
 import jax
@@ -113,15 +115,19 @@ def check(config: ConfigDict) -> None:
     values = configs.flat(config)
     for key, allowed in CHOICES.items():
         if values[key] not in allowed:
-            raise ValueError(f'{key} must be one of {", ".join(map(repr, allowed))}, got {values[key]!r}')
+            raise ValueError(
+                f'{key} must be one of {", ".join(map(repr, allowed))}, got {values[key]!r}'
+            )
     for key, (low, high) in RANGES.items():
-        if values[key] < low or (high is not None and values[key] > high):
+        if not low <= values[key] <= (sys.float_info.max if high is None else high):
             bound = f'at least {low}' if high is None else f'between {low} and {high}'
             raise ValueError(f'{key} must be {bound}, got {values[key]!r}')
     if not config.net.multipliers or min(config.net.multipliers) < 1:
         raise ValueError(f'net.multipliers must be positive, got {config.net.multipliers}')
     if bool(config.data.name) == bool(config.data.path):
-        raise ValueError('exactly one of data.name and data.path must be given; set the other to ""')
+        raise ValueError(
+            'exactly one of data.name and data.path must be given; set the other to ""'
+        )
     if config.train.batch_size % config.train.accumulate:
         raise ValueError(
             f'train.batch_size={config.train.batch_size} must be a multiple of '
@@ -168,6 +174,11 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
     c = config.net
     num_classes = num_classes if c.condition else 0
     nets.check_size(shape, c.multipliers, 2)
+    sizes = [shape[0] // 2**level for level in range(len(c.multipliers))]
+    if not set(c.attention) <= set(sizes):
+        raise ValueError(
+            f'net.attention={c.attention} must be among the sizes that the network meets: {sizes}'
+        )
     net = nets.UNet(
         out_channels=shape[-1],
         channels=c.channels,
@@ -210,12 +221,16 @@ def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Arra
             u = times.low_discrepancy(key, index, config.train.batch_size)
         else:
             u = times.independent(keys)
-        return times.discrete(u, c.discrete_steps) if c.discrete_steps else times.uniform(u, c.t_min)
+        return (
+            times.discrete(u, c.discrete_steps) if c.discrete_steps else times.uniform(u, c.t_min)
+        )
 
     def losses(params, batch, key):
         key_times, key_examples = jax.random.split(key)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key_examples, batch['index'])
-        encode, time, noise, drop, hide = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(keys)
+        encode, time, noise, drop, hide = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(
+            keys
+        )
         cond = {}
         if model.num_classes:
             hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
@@ -248,7 +263,9 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
     return optax.chain(clip, OPTIMIZERS[c.name](rate, c))
 
 
-def sampling(config: ConfigDict, model: Model, film: bool = False) -> Callable[[Any, dict, Array], Array]:
+def sampling(
+    config: ConfigDict, model: Model, film: bool = False
+) -> Callable[[Any, dict, Array], Array]:
     """The whole of a sampling run as one pure function, to be compiled once per batch shape.
 
     Returns: (params, cond, keys [b]) -> images, uint8 [b, h, w, c]; with `film` those of every time

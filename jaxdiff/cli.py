@@ -34,7 +34,9 @@ def _train(args):
     _quiet()
     from jaxdiff.commands import train
 
-    workdir = args.workdir or os.path.join('runs', os.path.basename(args.config).removesuffix('.py'))
+    workdir = args.workdir or os.path.join(
+        'runs', os.path.basename(args.config).removesuffix('.py')
+    )
     job = train.prepare(config, workdir)
     return lambda: [train.run(job)]
 
@@ -86,7 +88,9 @@ def _parse(arguments):
     train = add('train', help='train a model, or go on from its last checkpoint')
     _config(train)
     train.add_argument('--workdir', help="the run's folder or bucket; by default runs/<config>")
-    train.add_argument('--devices', type=_positive, help='CPU devices to make; by default the cores')
+    train.add_argument(
+        '--devices', type=_positive, help='CPU devices to make; by default the cores'
+    )
 
     sample = add('sample', help="draw samples from a run's checkpoint")
     sample.add_argument('--workdir', required=True, help="a training run's folder")
@@ -104,7 +108,9 @@ def _parse(arguments):
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
-    sample.add_argument('--devices', type=_positive, help='CPU devices to make; by default the cores')
+    sample.add_argument(
+        '--devices', type=_positive, help='CPU devices to make; by default the cores'
+    )
 
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)

@@ -97,7 +97,9 @@ def _find(name):
             raise ValueError(f'no config file at {name}')
         return path
     if name not in names():
-        raise ValueError(f'no packaged config {name!r}: choose from {", ".join(names())}, or give a path')
+        raise ValueError(
+            f'no packaged config {name!r}: choose from {", ".join(names())}, or give a path'
+        )
     return pathlib.Path(jaxdiff.configs.__path__[0]) / f'{name}.py'
 
 
@@ -121,5 +123,5 @@ def _cast(key, value, like):
         return float(value)
     elif type(value) is type(like):
         return value
-    kind = 'tuple of integers' if isinstance(like, tuple) else type(like).__name__
-    raise ValueError(f'config key {key!r} must be a {kind} such as {like!r}, got {value!r}')
+    kind = 'tuple of int' if isinstance(like, tuple) else type(like).__name__
+    raise ValueError(f'config key {key!r} must be of type {kind}, such as {like!r}; got {value!r}')

@@ -60,11 +60,15 @@ def commit() -> str | None:
     here = pathlib.Path(__file__).resolve().parent
     try:
         git = ['git', '-C', str(here)]
-        tracked = subprocess.run([*git, 'ls-files', '--error-unmatch', __file__], capture_output=True)
+        tracked = subprocess.run(
+            [*git, 'ls-files', '--error-unmatch', __file__], capture_output=True
+        )
         if tracked.returncode:
             return None
         head = subprocess.run([*git, 'rev-parse', 'HEAD'], capture_output=True, text=True)
-        changed = subprocess.run([*git, 'status', '--porcelain', '.'], capture_output=True, text=True)
+        changed = subprocess.run(
+            [*git, 'status', '--porcelain', '.'], capture_output=True, text=True
+        )
     except FileNotFoundError:  # no git on this machine
         return None
     return head.stdout.strip() + ('+' if changed.stdout else '')

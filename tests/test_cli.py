@@ -22,7 +22,12 @@ def start(arguments):
     environment = os.environ | {'XLA_FLAGS': flags}
     command = [sys.executable, '-m', 'jaxdiff', *map(str, arguments)]
     return subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -107,7 +112,7 @@ def _arrays(workdir):
 
 BAD = {
     'unknown key': (['--config.train.step=3'], "unknown config key 'train.step'; the nearest is"),
-    'wrong type': (['--config.train.steps=x'], "'train.steps' must be a int"),
+    'wrong type': (['--config.train.steps=x'], "'train.steps' must be of type int"),
     'impossible': (['--config.diffusion.schedule=linear'], 'diffusion.schedule must be one of'),
     'no data': (['--config.data.name=', '--config.data.path=/nowhere'], '/nowhere does not exist'),
     'devices': (['--config.train.batch_size=33'], 'must be a multiple of 2 devices'),

@@ -41,11 +41,11 @@ def test_overrides_take_the_type_of_the_default():
     'key, value, message',
     [
         ('train.step', '7', "unknown config key 'train.step'; the nearest is 'train.steps'"),
-        ('train.steps', '1.5', "'train.steps' must be a int such as 1000, got 1.5"),
-        ('train.steps', 'many', "'train.steps' must be a int"),
-        ('net.multipliers', '3', "'net.multipliers' must be a tuple of integers"),
-        ('sample.clip', '1', "'sample.clip' must be a bool"),
-        ('optimizer.learning_rate', 'fast', "'optimizer.learning_rate' must be a float"),
+        ('train.steps', '1.5', "'train.steps' must be of type int, such as 1000; got 1.5"),
+        ('train.steps', 'many', "'train.steps' must be of type int"),
+        ('net.multipliers', '3', "'net.multipliers' must be of type tuple of int"),
+        ('sample.clip', '1', "'sample.clip' must be of type bool"),
+        ('optimizer.learning_rate', 'fast', "'optimizer.learning_rate' must be of type float"),
     ],
 )
 def test_bad_overrides_are_refused_with_the_nearest_key(key, value, message):
@@ -102,12 +102,19 @@ def test_every_packaged_config_is_possible(name):
         ({'net.dropout': '1.5'}, 'net.dropout must be between 0 and 0.99, got 1.5'),
         ({'train.steps': '0'}, 'train.steps must be at least 1'),
         ({'data.path': 'x'}, 'exactly one of data.name and data.path'),
-        ({'train.accumulate': '3'}, 'train.batch_size=128 must be a multiple of train.accumulate=3'),
+        (
+            {'train.accumulate': '3'},
+            'train.batch_size=128 must be a multiple of train.accumulate=3',
+        ),
         ({'optimizer.weight_decay': '0.1'}, "needs optimizer.name='adamw'"),
         ({'sample.guidance': '2', 'loss.condition_dropout': '0'}, 'sample.guidance=2.0 needs'),
         ({'sample.guidance': '2', 'net.condition': ''}, 'sample.guidance=2.0 needs'),
         ({'sample.eta': '1', 'sample.sampler': 'ddpm'}, "sample.eta is DDIM's"),
         ({'net.multipliers': '()'}, 'net.multipliers must be positive'),
+        (
+            {'optimizer.learning_rate': '1e999'},
+            'optimizer.learning_rate must be at least 0, got inf',
+        ),
     ],
 )
 def test_impossible_values_and_combinations_are_refused(overrides, message):
@@ -123,3 +130,18 @@ def test_which_keys_decide_a_result():
         assert build.decides(key, config), key
     config.optimizer.decay = 'cosine'
     assert build.decides('train.steps', config)
+
+
+@pytest.mark.parametrize(
+    'overrides, message',
+    [
+        ({'net.attention': '(5,)'}, r'must be among the sizes that the network meets: \[8, 4\]'),
+        ({'net.heads': '3'}, 'channels divisible by heads'),
+        ({'net.channels': '9'}, 'channels must be even'),
+        ({'net.multipliers': '(1, 1, 1, 1, 1)'}, 'divisible by 16'),
+    ],
+)
+def test_networks_that_cannot_be_are_refused(overrides, message):
+    config = configs.load('digits', overrides.items())
+    with pytest.raises(ValueError, match=message):
+        build.model(config, (8, 8, 1), 17, 10)

@@ -69,7 +69,7 @@ def test_every_room_is_packaged(checkout):
 
 def test_a_checkout_works_without_an_installation(checkout, python):
     done = subprocess.run([python, '-c', CHECK], cwd=checkout, capture_output=True, text=True)
-    assert "global package configs" in done.stderr  # only since `configs` lies in this folder
+    assert 'global package configs' in done.stderr  # only since `configs` lies in this folder
     alone = CHECK.replace("assert importlib.util.find_spec('configs') is None", 'assert True')
     done = subprocess.run([python, '-c', alone], cwd=checkout, capture_output=True, text=True)
     assert pathlib.Path(done.stdout.strip()) == checkout / 'configs', done.stderr

@@ -1,6 +1,7 @@
 """What every codec offers: the way from data to diffusion space and back."""
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 from jax import Array
 

@@ -26,7 +26,12 @@ class Job(NamedTuple):
 
 
 def prepare(
-    config: ConfigDict, workdir: str | None, out: str, num: int = 4, seed: int = 0, overwrite: bool = False
+    config: ConfigDict,
+    workdir: str | None,
+    out: str,
+    num: int = 4,
+    seed: int = 0,
+    overwrite: bool = False,
 ) -> Job:
     """Reads examples of the config's data; with `workdir` also that run's model, for the way back.
 
@@ -75,7 +80,9 @@ def run(job: Job) -> list[epath.Path]:
     return paths
 
 
-def forward_branch(model: build.Model, images: np.ndarray, seed: int, steps: int = 50) -> film.Branch:
+def forward_branch(
+    model: build.Model, images: np.ndarray, seed: int, steps: int = 50
+) -> film.Branch:
     """Images uint8 [n, h, w, c] under the same noise at times 0 … 1: x_t of equation (6)."""
     key_encode, key_noise = jax.random.split(jax.random.key(seed))
     x0 = model.codec.encode(jax.random.split(key_encode, len(images)), jnp.asarray(images))

@@ -66,7 +66,9 @@ def prepare(
     model = build.model(
         config, made['data']['shape'], made['data']['levels'], len(made['data']['class_names'])
     )
-    chosen = choose_labels(labels, made['data']['class_names'], model.num_classes, config.sample.num)
+    chosen = choose_labels(
+        labels, made['data']['class_names'], model.num_classes, config.sample.num
+    )
     which = 'ema' if ema else 'params'
     params = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
     settings = {
@@ -121,7 +123,13 @@ def sampler(config: ConfigDict, model: build.Model, film: bool = False):
 
 
 def draw_all(
-    draw, model: build.Model, params: Any, labels: np.ndarray | None, seed: int, num: int, batch: int
+    draw,
+    model: build.Model,
+    params: Any,
+    labels: np.ndarray | None,
+    seed: int,
+    num: int,
+    batch: int,
 ) -> Iterator[np.ndarray]:
     """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
 

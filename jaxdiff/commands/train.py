@@ -112,6 +112,8 @@ def run(job: Job) -> epath.Path:
 def _changes(config, workdir):
     """{key: (old, new)} against the run in the folder, None where there is none yet."""
     path = workdir / 'config.json'
+    if workdir.exists() and not workdir.is_dir():
+        raise ValueError(f'{workdir} is a file: give a folder as --workdir')
     if not path.exists():
         return None
     changed = configs.differences(configs.loads(path.read_text()), config)
@@ -166,7 +168,8 @@ def _announce(job, state):
 
 def _flops(step, state, batch):
     """Floating-point operations of one step on the global batch, by XLA's own count."""
-    return jax.jit(step).lower(state, batch).cost_analysis()['flops'] * jax.process_count()
+    cost = jax.jit(step).lower(state, batch).cost_analysis()  # None where XLA doesn't count
+    return cost['flops'] * jax.process_count() if cost else 0.0
 
 
 def _sampler(job, made):

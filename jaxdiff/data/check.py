@@ -22,7 +22,9 @@ def check(dataset) -> None:
                 f'{name}: image {i} must have the shape {dataset.shape} of the set, it has {image.shape}'
             )
         if classes and 'label' not in element:
-            raise ValueError(f'{name}: example {i} of {classes} classes must have a label, it has none')
+            raise ValueError(
+                f'{name}: example {i} of {classes} classes must have a label, it has none'
+            )
         if classes and not 0 <= element['label'] < classes:
             raise ValueError(
                 f'{name}: label {element["label"]} of example {i} must lie between 0 and {classes - 1}'

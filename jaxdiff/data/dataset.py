@@ -52,7 +52,9 @@ def load(
     if bool(name) == bool(path):
         raise ValueError(f"give either a data set's name or a path, got {name=} and {path=}")
     if image_size < 0:
-        raise ValueError(f'image_size must be 0 (as they are) or a number of pixels, got {image_size}')
+        raise ValueError(
+            f'image_size must be 0 (as they are) or a number of pixels, got {image_size}'
+        )
     dataset = _named(name, data_dir, split) if name else _at(path, split)
     size = (image_size, image_size)
     if image_size and dataset.shape[:2] != size:

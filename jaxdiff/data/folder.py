@@ -78,7 +78,9 @@ def _read(file, reader):
     try:
         return reader(file)
     except Exception as error:  # a broken file makes Pillow raise almost anything
-        raise ValueError(f'{file} cannot be read as an image, remove or mend it: {error}') from error
+        raise ValueError(
+            f'{file} cannot be read as an image, remove or mend it: {error}'
+        ) from error
 
 
 def _digest(root, files):

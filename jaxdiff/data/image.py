@@ -20,7 +20,9 @@ def decode(file: str | BinaryIO, channels: int) -> np.ndarray:
     """
     with Image.open(file) as image:
         if image.mode not in EIGHT_BIT:
-            raise ValueError(f'8 bits per channel are allowed, not the mode {image.mode}: convert it')
+            raise ValueError(
+                f'8 bits per channel are allowed, not the mode {image.mode}: convert it'
+            )
         if image.has_transparency_data:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)

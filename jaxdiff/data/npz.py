@@ -46,7 +46,9 @@ def read(name: str, file: Path) -> Dataset:
 
 def _arrays(file):
     if not zipfile.is_zipfile(file):
-        raise ValueError('it is not an .npz file such as numpy.savez writes, or not the whole of it')
+        raise ValueError(
+            'it is not an .npz file such as numpy.savez writes, or not the whole of it'
+        )
     file.seek(0)
     with np.load(file, allow_pickle=False) as arrays:
         images, labels = _one(arrays, IMAGES), _one(arrays, LABELS)

@@ -4,7 +4,8 @@ Samplers, guidance and inverse problems know denoisers only. Here a network beco
 with its input scaled and the noise level embedded, and its prediction is solved for x0.
 """
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax.numpy as jnp
 from jax import Array
@@ -13,7 +14,9 @@ from jaxdiff.diffusion.prediction import Prediction, to_x0_eps
 from jaxdiff.diffusion.schedule import Schedule, broadcast, coefficients, logsnr
 
 Denoiser = Callable[[Array, Array], Any]  # (x_t [b, ...], t a scalar or [b]) -> E[x0 | x_t]
-Embedding = Callable[[Schedule, Array], Array]  # (schedule, t) -> the noise level that a net is told
+Embedding = Callable[
+    [Schedule, Array], Array
+]  # (schedule, t) -> the noise level that a net is told
 
 
 def time_embedding(schedule: Schedule, t: Array) -> Array:

@@ -8,7 +8,7 @@ the mean taken over the components of an example. A weighting is a function (pre
 those that papers define for another prediction are carried over by equation (5).
 """
 
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp

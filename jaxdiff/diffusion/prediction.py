@@ -17,7 +17,8 @@ of y moves x0 by −sigma / d and eps by alpha / d times as much, hence for any 
 References: Salimans and Ho 2022, arXiv:2202.00512, appendix D.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax.numpy as jnp
 from jax import Array

@@ -1,6 +1,7 @@
 """What every forward process, Gaussian or discrete, offers to losses and samplers."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 from jax import Array
 

@@ -1,6 +1,7 @@
 """The one loop that runs a sampler."""
 
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp

@@ -13,7 +13,8 @@ its inverse by bisection, and the derivatives by t with `jax.jvp`. diffusers' ti
 t = (i + 1) / 1000.
 """
 
-from typing import Callable, NamedTuple
+from collections.abc import Callable
+from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
@@ -112,7 +113,9 @@ def time_of_logsnr(schedule: Schedule, value: Array, iterations: int = 60) -> Ar
         later = logsnr(schedule, middle) > value
         return jnp.where(later, middle, low), jnp.where(later, high, middle)
 
-    low, high = jax.lax.fori_loop(0, iterations, halve, (jnp.zeros_like(value), jnp.ones_like(value)))
+    low, high = jax.lax.fori_loop(
+        0, iterations, halve, (jnp.zeros_like(value), jnp.ones_like(value))
+    )
     return (low + high) / 2
 
 

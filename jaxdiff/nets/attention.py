@@ -27,7 +27,9 @@ def attend(query, key, value):
     """
     if jax.default_backend() != 'cpu':
         return jax.nn.dot_product_attention(query, key, value)
-    logits = jnp.einsum('bnhd,bmhd->bhnm', query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32)
+    logits = jnp.einsum(
+        'bnhd,bmhd->bhnm', query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32
+    )
     return jnp.einsum('bhnm,bmhd->bnhd', jax.nn.softmax(logits).astype(value.dtype), value)
 
 
@@ -43,6 +45,7 @@ class SelfAttention(nn.Module):
     Raises:
       ValueError: when the channels don't divide by the heads.
     """
+
     heads: int = 1
     dtype: Any = jnp.float32
 
@@ -50,7 +53,9 @@ class SelfAttention(nn.Module):
     def __call__(self, x):
         batch, *_, channels = x.shape
         if channels % self.heads:
-            raise ValueError(f'attention needs channels divisible by heads, got {channels=} and heads={self.heads}')
+            raise ValueError(
+                f'attention needs channels divisible by heads, got {channels=} and heads={self.heads}'
+            )
         h = GroupNorm(self.dtype, name='norm')(x).reshape(batch, -1, channels)
 
         def project(name):
@@ -58,4 +63,6 @@ class SelfAttention(nn.Module):
             return y.reshape(batch, -1, self.heads, channels // self.heads)
 
         h = attend(project('query'), project('key'), project('value')).reshape(x.shape)
-        return x + nn.Dense(channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name='out')(h)
+        return x + nn.Dense(
+            channels, dtype=self.dtype, kernel_init=nn.initializers.zeros, name='out'
+        )(h)

@@ -58,6 +58,7 @@ class GroupNorm(nn.Module):
     Attributes:
       dtype: the dtype of the result; the statistics are float32 always.
     """
+
     dtype: Any = jnp.float32
 
     @nn.compact
@@ -69,17 +70,19 @@ class GroupNorm(nn.Module):
         positions = tuple(range(1, x.ndim - 1))
         x = x.astype(jnp.float32)
 
-        def group_mean(v):                                      # [b, *spatial, c] -> [b, groups]
+        def group_mean(v):  # [b, *spatial, c] -> [b, groups]
             return jnp.mean(v, positions).reshape(-1, groups, channels // groups).mean(-1)
 
-        def per_channel(v):                                     # [b, groups] -> [b, c]
+        def per_channel(v):  # [b, groups] -> [b, c]
             return jnp.repeat(v, channels // groups, axis=-1)
 
         mean = group_mean(x)
         variance = jnp.maximum(group_mean(jnp.square(x)) - jnp.square(mean), 0.0)
         gain = per_channel(jax.lax.rsqrt(variance + 1e-6)) * scale
         shift = bias - per_channel(mean) * gain
-        return (x * jnp.expand_dims(gain, positions) + jnp.expand_dims(shift, positions)).astype(self.dtype)
+        return (x * jnp.expand_dims(gain, positions) + jnp.expand_dims(shift, positions)).astype(
+            self.dtype
+        )
 
 
 class Dropout(nn.Module):
@@ -92,6 +95,7 @@ class Dropout(nn.Module):
     Attributes:
       rate: the probability, in [0, 1), of dropping an element.
     """
+
     rate: float
 
     def __call__(self, x, keys):
@@ -113,8 +117,15 @@ def convolution(features, spatial_dims, *, strides=1, kernel_init=default_init, 
     after the last element and none before the first (PyTorch's padding=1 puts it before: weights of a network that was
     trained so need a shift).
     """
-    return nn.Conv(features, (3,) * spatial_dims, strides=strides, padding='SAME', kernel_init=kernel_init,
-                   dtype=dtype, name=name)
+    return nn.Conv(
+        features,
+        (3,) * spatial_dims,
+        strides=strides,
+        padding='SAME',
+        kernel_init=kernel_init,
+        dtype=dtype,
+        name=name,
+    )
 
 
 def upsample(x):
@@ -123,6 +134,6 @@ def upsample(x):
     A broadcast and a reshape, whose gradient is a plain sum; `jax.image.resize` gathers, and its gradient scatters.
     """
     batch, *sizes, channels = x.shape
-    x = jnp.expand_dims(x, range(2, 2 * len(sizes) + 1, 2))     # [b, h, 1, w, 1, c]
+    x = jnp.expand_dims(x, range(2, 2 * len(sizes) + 1, 2))  # [b, h, 1, w, 1, c]
     x = jnp.broadcast_to(x, (batch, *(n for size in sizes for n in (size, 2)), channels))
     return x.reshape(batch, *(2 * size for size in sizes), channels)

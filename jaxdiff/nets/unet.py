@@ -11,7 +11,14 @@ import flax.linen as nn
 import jax.numpy as jnp
 
 from jaxdiff.nets.attention import SelfAttention
-from jaxdiff.nets.layers import Dropout, GroupNorm, convolution, default_init, sinusoidal_embedding, upsample
+from jaxdiff.nets.layers import (
+    Dropout,
+    GroupNorm,
+    convolution,
+    default_init,
+    sinusoidal_embedding,
+    upsample,
+)
 
 
 def check_size(shape, multipliers, spatial_dims):
@@ -30,11 +37,18 @@ def check_size(shape, multipliers, spatial_dims):
         raise ValueError(f'expected {spatial_dims} spatial axes and one of channels, got {shape=}')
     levels = len(multipliers)
     factor = 2 ** (levels - 1)
-    refused = {size: [n for n in (size - size % factor, size - size % factor + factor) if n > 0]
-               for size in sizes if size < 1 or size % factor}
+    refused = {
+        size: [n for n in (size - size % factor, size - size % factor + factor) if n > 0]
+        for size in sizes
+        if size < 1 or size % factor
+    }
     if refused:
-        advice = '; '.join(f'instead of {size} use {" or ".join(map(str, near))}' for size, near in refused.items())
-        raise ValueError(f'a U-Net of {levels} levels needs spatial sizes divisible by {factor}, got {sizes}: {advice}')
+        advice = '; '.join(
+            f'instead of {size} use {" or ".join(map(str, near))}' for size, near in refused.items()
+        )
+        raise ValueError(
+            f'a U-Net of {levels} levels needs spatial sizes divisible by {factor}, got {sizes}: {advice}'
+        )
 
 
 class ResidualBlock(nn.Module):
@@ -47,6 +61,7 @@ class ResidualBlock(nn.Module):
       dropout: the rate of dropout.
       dtype: of the computation.
     """
+
     channels: int
     dropout: float = 0.0
     dtype: Any = jnp.float32
@@ -57,14 +72,23 @@ class ResidualBlock(nn.Module):
         spatial_dims = x.ndim - 2
         h = nn.silu(GroupNorm(self.dtype, name='norm_0')(x))
         h = convolution(self.channels, spatial_dims, dtype=self.dtype, name='conv_0')(h)
-        told = nn.Dense(self.channels, dtype=self.dtype, kernel_init=default_init, name='embedding')(nn.silu(embedding))
+        told = nn.Dense(
+            self.channels, dtype=self.dtype, kernel_init=default_init, name='embedding'
+        )(nn.silu(embedding))
         h = h + jnp.expand_dims(told, range(1, 1 + spatial_dims))
         h = nn.silu(GroupNorm(self.dtype, name='norm_1')(h))
         h = Dropout(self.dropout, name='dropout')(h, dropout_keys)
-        h = convolution(self.channels, spatial_dims, kernel_init=nn.initializers.zeros, dtype=self.dtype,
-                        name='conv_1')(h)
+        h = convolution(
+            self.channels,
+            spatial_dims,
+            kernel_init=nn.initializers.zeros,
+            dtype=self.dtype,
+            name='conv_1',
+        )(h)
         if x.shape[-1] != self.channels:
-            x = nn.Dense(self.channels, dtype=self.dtype, kernel_init=default_init, name='shortcut')(x)
+            x = nn.Dense(
+                self.channels, dtype=self.dtype, kernel_init=default_init, name='shortcut'
+            )(x)
         return x + h
 
 
@@ -95,6 +119,7 @@ class UNet(nn.Module):
         softmax and the last layer are float32.
       remat: computes each block again for the gradient instead of keeping its insides; same parameters, same values.
     """
+
     out_channels: int
     channels: int = 128
     multipliers: Sequence[int] = (1, 2, 2, 2)
@@ -142,7 +167,9 @@ class UNet(nn.Module):
 
         def stage(h, level, side, i):
             h = block(h, level, f'{side}_{level}_block_{i}')
-            return attention(h, f'{side}_{level}_attention_{i}') if h.shape[1] in self.attention else h
+            return (
+                attention(h, f'{side}_{level}_attention_{i}') if h.shape[1] in self.attention else h
+            )
 
         last = len(self.multipliers) - 1
         h = conv(self.channels, 'conv_in')(x.astype(dtype))
@@ -166,7 +193,9 @@ class UNet(nn.Module):
                 h = conv(h.shape[-1], f'up_{level}_upsample')(upsample(h))
 
         h = nn.silu(GroupNorm(name='norm_out')(h))
-        return conv(self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=jnp.float32)(h)
+        return conv(
+            self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=jnp.float32
+        )(h)
 
     def _embed(self, noise_level, cond):
         """The noise level and the label as one vector: [b] -> [b, 4 * channels], float32."""
@@ -192,9 +221,13 @@ class UNet(nn.Module):
         check_size(x.shape, self.multipliers, self.spatial_dims)
         expected = {'label'} if self.num_classes else set()
         if set(cond) != expected:
-            raise ValueError(f'a net with num_classes={self.num_classes} takes a cond with the keys '
-                             f'{sorted(expected)}, got {sorted(cond)}')
+            raise ValueError(
+                f'a net with num_classes={self.num_classes} takes a cond with the keys '
+                f'{sorted(expected)}, got {sorted(cond)}'
+            )
         per_example = {'dropout_keys': dropout_keys, 'label': cond.get('label')}
         for name, value in per_example.items():
             if value is not None and value.shape != x.shape[:1]:
-                raise ValueError(f'{name} must have one entry per example, shape {x.shape[:1]}, got {value.shape}')
+                raise ValueError(
+                    f'{name} must have one entry per example, shape {x.shape[:1]}, got {value.shape}'
+                )

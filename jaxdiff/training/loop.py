@@ -1,6 +1,7 @@
 """The loop around the step: data in, records, checkpoints and pictures out."""
 
-from typing import Any, Callable, Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import jax
 import numpy as np

@@ -16,24 +16,32 @@ class MetricsLog:
     def __init__(self, workdir: epath.Path, start: int):
         self._path = workdir / 'metrics.jsonl'
         kept = [r for r in read(workdir) if r['step'] <= start]
+        self._text = ''.join(json.dumps(r) + '\n' for r in kept)
         new = workdir / 'metrics.jsonl.new'
-        new.write_text(''.join(json.dumps(r) + '\n' for r in kept))
+        new.write_text(self._text)
         new.replace(self._path)
-        self._file = self._path.open('a')
+        # A bucket's objects can't be appended to: there the whole is written again each time.
+        self._file = None if '://' in str(workdir) else self._path.open('a')
         purge = start + 1 if start else None
         self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=purge)
 
     def write(self, step: int, **values: float) -> None:
         """Adds one record and flushes it."""
-        self._file.write(json.dumps({'step': step, **values}) + '\n')
-        self._file.flush()
+        line = json.dumps({'step': step, **values}) + '\n'
+        if self._file is None:
+            self._text += line
+            self._path.write_text(self._text)
+        else:
+            self._file.write(line)
+            self._file.flush()
         for name, value in values.items():
             self._board.add_scalar(name, value, step)
         self._board.flush()
 
     def close(self) -> None:
         """Closes the files."""
-        self._file.close()
+        if self._file is not None:
+            self._file.close()
         self._board.close()
 
 

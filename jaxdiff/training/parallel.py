@@ -1,6 +1,7 @@
 """How a pure step is spread over devices."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import numpy as np

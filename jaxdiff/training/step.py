@@ -6,7 +6,8 @@ processes and parts.
 """
 
 import functools
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -49,7 +50,9 @@ def train_step(
         return jnp.mean(loss(params, part, key))
 
     value_and_grad = jax.value_and_grad(mean_loss)
-    value, grads = _mean_over_parts(lambda part: value_and_grad(state.params, part), batch, accumulate)
+    value, grads = _mean_over_parts(
+        lambda part: value_and_grad(state.params, part), batch, accumulate
+    )
     if axis_name is not None:
         value, grads = jax.lax.pmean((value, grads), axis_name)
 

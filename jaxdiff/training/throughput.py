@@ -1,7 +1,7 @@
 """How fast a run is, and how near to what its devices can do."""
 
 import time
-from typing import Callable
+from collections.abc import Callable
 
 import jax
 
@@ -30,7 +30,9 @@ class Meter:
     def __init__(self, batch_size: int, flops: Callable[[], float]):
         peak = _PEAK.get(jax.local_devices()[0].device_kind)
         self._batch_size = batch_size
-        self._share = peak and flops() / (peak * jax.device_count())  # of peak, at one step a second
+        self._share = peak and flops() / (
+            peak * jax.device_count()
+        )  # of peak, at one step a second
         self.restart()
 
     def restart(self) -> None:

@@ -22,7 +22,9 @@ def tile(images: np.ndarray, columns: int | None = None, zoom: int | None = None
     zoom = zoom or max(1, math.ceil(48 / h))
     images = to_rgb(images).repeat(zoom, 1).repeat(zoom, 2)
     rows, gap = math.ceil(n / columns), max(1, zoom // 2)
-    canvas = np.full((rows * (h * zoom + gap) + gap, columns * (w * zoom + gap) + gap, 3), 255, np.uint8)
+    canvas = np.full(
+        (rows * (h * zoom + gap) + gap, columns * (w * zoom + gap) + gap, 3), 255, np.uint8
+    )
     for i, image in enumerate(images):
         top, left = (gap + k * (size * zoom + gap) for k, size in zip(divmod(i, columns), (h, w)))
         canvas[top : top + h * zoom, left : left + w * zoom] = image

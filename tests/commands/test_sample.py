@@ -82,7 +82,9 @@ def test_one_program_serves_every_checkpoint_label_and_batch(workdir):
     assert len(traces) == 1
     list(sample.draw_all(counted, job.model, job.params, labels, 0, 4, 4))
     assert len(traces) == 2
-    program = jax.make_jaxpr(pure)(job.params, {'label': labels[:8]}, jax.random.split(jax.random.key(0), 8))
+    program = jax.make_jaxpr(pure)(
+        job.params, {'label': labels[:8]}, jax.random.split(jax.random.key(0), 8)
+    )
     assert max((np.size(c) for c in program.consts), default=0) < 10_000
 
 
@@ -117,7 +119,10 @@ def test_noise_shows_both_branches(workdir, tmp_path):
         ({'step': 5}, 'no checkpoint of step 5 .*there are 3, 6'),
         ({'labels': ['10']}, "no label '10'; it has 0 0, 1 1"),
         ({'labels': ['cat']}, "no label 'cat'"),
-        ({'overrides': [('sample.sampler', 'euler')]}, "sample.sampler must be one of 'ddim', 'ddpm'"),
+        (
+            {'overrides': [('sample.sampler', 'euler')]},
+            "sample.sampler must be one of 'ddim', 'ddpm'",
+        ),
         ({'overrides': [('sample.eta', '2')]}, 'sample.eta must be between 0 and 1'),
     ],
 )

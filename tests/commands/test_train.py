@@ -63,7 +63,9 @@ def test_interrupted_and_resumed_it_ends_bit_for_bit_the_same(run, tmp_path, mon
     for item in ('params', 'ema', 'optimizer'):
         jax.tree.map(np.testing.assert_array_equal, whole[item], resumed[item])
     records = [metrics.read(epath.Path(w)) for w in (run[0], tmp_path / 'run')]
-    assert [(r['step'], r['loss']) for r in records[0]] == [(r['step'], r['loss']) for r in records[1]]
+    assert [(r['step'], r['loss']) for r in records[0]] == [
+        (r['step'], r['loss']) for r in records[1]
+    ]
 
 
 def test_a_finished_run_is_left_as_it_is(run):

@@ -26,7 +26,10 @@ def test_a_bounded_number_of_examples_is_read(toy):
     [
         ({'label': 0}, ['example 9', "'image'", "['label']"]),
         ({'image': np.zeros((4, 6, 1), np.float32), 'label': 0}, ['image 9', 'uint8', 'float32']),
-        ({'image': np.zeros((6, 4, 1), np.uint8), 'label': 0}, ['image 9', '(4, 6, 1)', '(6, 4, 1)']),
+        (
+            {'image': np.zeros((6, 4, 1), np.uint8), 'label': 0},
+            ['image 9', '(4, 6, 1)', '(6, 4, 1)'],
+        ),
         ({'image': np.zeros((4, 6, 1), np.uint8)}, ['example 9', 'label', 'none']),
         ({'image': np.zeros((4, 6, 1), np.uint8), 'label': 3}, ['label 3', 'example 9', '0 and 2']),
         ({'image': np.zeros((4, 6, 1), np.uint8), 'label': -1}, ['label -1', 'example 9']),

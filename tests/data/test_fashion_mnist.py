@@ -23,7 +23,9 @@ def files(tmp_path, monkeypatch):
     for kind, n in (('train', 12), ('t10k', 5)):
         images = RANDOM.integers(0, 256, (n, 28, 28)).astype(np.uint8)
         (folder / f'{kind}-images-idx3-ubyte.gz').write_bytes(idx(images))
-        (folder / f'{kind}-labels-idx1-ubyte.gz').write_bytes(idx(np.arange(n, dtype=np.uint8) % 10))
+        (folder / f'{kind}-labels-idx1-ubyte.gz').write_bytes(
+            idx(np.arange(n, dtype=np.uint8) % 10)
+        )
     monkeypatch.setenv('FASHION_MNIST_DIR', str(folder))
     return folder
 
@@ -63,7 +65,10 @@ def test_a_missing_file_is_named(files, tmp_path, refused):
         (idx(np.zeros((5, 28, 28), np.float32), 13), ['unsigned bytes', '[0, 0, 13, 3]']),
         (idx(np.zeros((5, 784), np.uint8)), ['rank 3', '[0, 0, 8, 2]']),
         (gzip.compress(bytes([0, 0, 8, 3])), ['idx']),
-        (gzip.compress(gzip.decompress(idx(np.zeros((5, 28, 28), np.uint8)))[:-1]), ['3920', '3919']),
+        (
+            gzip.compress(gzip.decompress(idx(np.zeros((5, 28, 28), np.uint8)))[:-1]),
+            ['3920', '3919'],
+        ),
         (idx(np.zeros((5, 32, 32), np.uint8)), ['28x28', '(5, 32, 32)']),
         (idx(np.zeros((6, 28, 28), np.uint8)), ['(6, 28, 28)', '(5,)']),
     ],
@@ -80,7 +85,7 @@ def test_a_label_beyond_the_classes_is_refused(files, tmp_path, refused):
         load(tmp_path)
 
 
-@pytest.mark.skipif(not Path(DEBIAN).exists(), reason='needs Debian\'s dataset-fashion-mnist')
+@pytest.mark.skipif(not Path(DEBIAN).exists(), reason="needs Debian's dataset-fashion-mnist")
 @pytest.mark.parametrize('kind, n', [('train', 60000), ('t10k', 10000)])
 def test_debians_files_are_whole(kind, n):
     images, labels = read(Path(DEBIAN), kind)
@@ -88,7 +93,7 @@ def test_debians_files_are_whole(kind, n):
     assert np.bincount(labels).tolist() == [n // 10] * 10
 
 
-@pytest.mark.skipif(not Path(DEBIAN).exists(), reason='needs Debian\'s dataset-fashion-mnist')
+@pytest.mark.skipif(not Path(DEBIAN).exists(), reason="needs Debian's dataset-fashion-mnist")
 def test_debians_files_become_a_set(tmp_path, monkeypatch):
     monkeypatch.delenv('FASHION_MNIST_DIR', raising=False)
     images, labels = read(Path(DEBIAN), 't10k')

@@ -58,7 +58,9 @@ def test_the_centre_is_kept_and_the_size_of_the_shorter_side():
 
 def test_the_finest_pattern_shrinks_to_its_mean():
     stripes = np.tile(np.array([0, 255], np.uint8), 64)[None, :, None].repeat(128, 0)
-    assert abs(resize(stripes, 16).astype(int) - 127.5).max() < 6  # nearest or point sampling: 127.5
+    assert (
+        abs(resize(stripes, 16).astype(int) - 127.5).max() < 6
+    )  # nearest or point sampling: 127.5
 
 
 def test_a_resized_source_keeps_the_labels():

@@ -19,7 +19,9 @@ def load(tmp_path):
 def test_images_have_any_of_four_names(load, name):
     dataset = load(**{name: IMAGES})
     assert dataset.shape == (4, 6, 3) and dataset.class_names == () and dataset.levels == 256
-    assert np.array_equal(dataset.source[3]['image'], IMAGES[3]) and 'label' not in dataset.source[3]
+    assert (
+        np.array_equal(dataset.source[3]['image'], IMAGES[3]) and 'label' not in dataset.source[3]
+    )
 
 
 @pytest.mark.parametrize('name', ['label', 'labels', 'y'])
@@ -37,7 +39,11 @@ def test_grey_images_need_no_channel(load):
 
 def test_arrays_are_resized_too(load, tmp_path):
     load(x=IMAGES)
-    assert data.load(path=str(tmp_path / 'set.npz'), image_size=2).source[0]['image'].shape == (2, 2, 3)
+    assert data.load(path=str(tmp_path / 'set.npz'), image_size=2).source[0]['image'].shape == (
+        2,
+        2,
+        3,
+    )
 
 
 @pytest.mark.parametrize(

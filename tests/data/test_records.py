@@ -29,7 +29,10 @@ class Tiny(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         return tfds.core.DatasetInfo(builder=self, features=features)
 
     def _split_generators(self, dl_manager):
-        return {'train': self._generate_examples(range(8)), 'test': self._generate_examples(range(8, 10))}
+        return {
+            'train': self._generate_examples(range(8)),
+            'test': self._generate_examples(range(8, 10)),
+        }
 
     def _generate_examples(self, values):
         for i in values:
@@ -105,10 +108,20 @@ def test_slices_are_splits(prepared):
     assert len(half.source) == 721
     for i in (0, 300, 720):
         assert np.array_equal(half.source[i]['image'], whole.source[i]['image'])
-    assert len({load('digits', prepared, split=s).fingerprint for s in ('train', 'test', 'train[:50%]')}) == 3
+    assert (
+        len(
+            {
+                load('digits', prepared, split=s).fingerprint
+                for s in ('train', 'test', 'train[:50%]')
+            }
+        )
+        == 3
+    )
 
 
-@pytest.mark.parametrize('split', ['valid', 'train[', 'train[:0]', 'train[5:3]', 'train[:9999]', ''])
+@pytest.mark.parametrize(
+    'split', ['valid', 'train[', 'train[:0]', 'train[5:3]', 'train[:9999]', '']
+)
 def test_an_unknown_split_is_refused(prepared, refused, split):
     with refused(ValueError, 'digits', repr(split), 'train (1442), test (355)', 'train[:50%]'):
         load('digits', prepared, split=split)

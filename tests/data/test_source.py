@@ -32,7 +32,10 @@ def test_arrays_are_a_source_with_and_without_labels():
     images = np.zeros((3, 2, 2, 1), np.uint8)
     assert Arrays(images, None)[0].keys() == {'image'}
     assert Arrays(images, np.array([4, 5, 6]))[2]['label'] == 6
-    assert stack(read(Arrays(images, np.array([4, 5, 6], np.int64)), [0, 2]))['label'].dtype == np.int32
+    assert (
+        stack(read(Arrays(images, np.array([4, 5, 6], np.int64)), [0, 2]))['label'].dtype
+        == np.int32
+    )
 
 
 def test_a_cache_reads_what_is_asked_for_once():

@@ -15,22 +15,28 @@ def normal(seed, *shape):
 def trained(module, x):
     """Parameters as training might leave them, that is with nothing at zero."""
     random = np.random.default_rng(0)
-    return jax.tree.map(lambda leaf: 0.3 * random.standard_normal(leaf.shape, np.float32),
-                        jax.eval_shape(module.init, jax.random.key(0), x))
+    return jax.tree.map(
+        lambda leaf: 0.3 * random.standard_normal(leaf.shape, np.float32),
+        jax.eval_shape(module.init, jax.random.key(0), x),
+    )
 
 
 @pytest.mark.parametrize('heads', [1, 3])
 def test_attend_and_its_gradient_agree_with_jax_nn(heads):
     q, k, v, weight = (normal(i, 2, n, heads, 8) for i, n in enumerate((10, 7, 7, 10)))
     np.testing.assert_allclose(attend(q, k, v), jax.nn.dot_product_attention(q, k, v), atol=1e-5)
-    ours, theirs = (jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(q, k, v)
-                    for f in (attend, jax.nn.dot_product_attention))
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(q, k, v)
+        for f in (attend, jax.nn.dot_product_attention)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)
 
 
 def test_softmax_is_float32_under_bfloat16():
     # The logits are 100 and 100.78125; bfloat16 would take the second for 101.
-    query, key, value = (jnp.array(v, jnp.bfloat16).reshape(1, -1, 1, 1) for v in ([100], [1, 1 + 2**-7], [1, -1]))
+    query, key, value = (
+        jnp.array(v, jnp.bfloat16).reshape(1, -1, 1, 1) for v in ([100], [1, 1 + 2**-7], [1, -1])
+    )
     got = attend(query, key, value)
     assert got.dtype == jnp.bfloat16
     np.testing.assert_allclose(got.astype(jnp.float32).item(), np.tanh(-0.78125 / 2), atol=4e-3)
@@ -47,7 +53,9 @@ def test_a_permutation_of_the_positions_permutes_the_result():
     params, order = trained(module, x), np.random.default_rng(3).permutation(12)
     y = module.apply(params, x)
     np.testing.assert_allclose(module.apply(params, x[:, order]), y[:, order], atol=1e-5)
-    np.testing.assert_allclose(module.apply(params, x.reshape(2, 3, 2, 2, 8)), y.reshape(2, 3, 2, 2, 8), atol=1e-5)
+    np.testing.assert_allclose(
+        module.apply(params, x.reshape(2, 3, 2, 2, 8)), y.reshape(2, 3, 2, 2, 8), atol=1e-5
+    )
 
 
 def test_channels_must_divide_by_the_heads():

@@ -24,7 +24,9 @@ def group_norm_float64(x):
     return y.reshape(x.shape)
 
 
-@pytest.mark.parametrize('channels, groups', [(128, 32), (384, 32), (32, 8), (96, 24), (48, 12), (10, 2), (2, 1)])
+@pytest.mark.parametrize(
+    'channels, groups', [(128, 32), (384, 32), (32, 8), (96, 24), (48, 12), (10, 2), (2, 1)]
+)
 def test_groups_divide_the_channels_and_hold_four(channels, groups):
     assert group_count(channels) == groups
     assert channels % groups == 0 and (groups == 1 or channels // groups >= 4)
@@ -32,15 +34,22 @@ def test_groups_divide_the_channels_and_hold_four(channels, groups):
 
 @pytest.mark.parametrize('sizes', [(24,), (6, 5), (3, 4, 2)])
 def test_group_norm_and_its_gradient_agree_with_flax(sizes):
-    x, scale, bias, weight = normal(0, 3, *sizes, 48), normal(1, 48), normal(2, 48), normal(3, 3, *sizes, 48)
+    x, scale, bias, weight = (
+        normal(0, 3, *sizes, 48),
+        normal(1, 48),
+        normal(2, 48),
+        normal(3, 3, *sizes, 48),
+    )
 
     def flax_norm(x, scale, bias):
         peer = nn.GroupNorm(group_count(48), epsilon=1e-6)
         return peer.apply({'params': {'scale': scale, 'bias': bias}}, x)
 
     np.testing.assert_allclose(group_norm(x, scale, bias), flax_norm(x, scale, bias), atol=1e-5)
-    ours, theirs = (jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(x, scale, bias)
-                    for f in (group_norm, flax_norm))
+    ours, theirs = (
+        jax.jit(jax.grad(lambda *args: jnp.sum(f(*args) * weight), (0, 1, 2)))(x, scale, bias)
+        for f in (group_norm, flax_norm)
+    )
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-4), ours, theirs)
 
 
@@ -48,12 +57,16 @@ def test_group_norm_and_its_gradient_agree_with_flax(sizes):
 def test_group_norm_loses_to_cancellation_only_what_its_docstring_says(offset):
     x = normal(4, 4, 28, 28, 32) + np.float32(offset)
     got = group_norm(x, jnp.ones(32), jnp.zeros(32))
-    np.testing.assert_allclose(got, group_norm_float64(x), rtol=2e-7 * (1 + offset**2), atol=1e-6 * (1 + offset))
+    np.testing.assert_allclose(
+        got, group_norm_float64(x), rtol=2e-7 * (1 + offset**2), atol=1e-6 * (1 + offset)
+    )
 
 
 def test_group_norm_of_a_constant_is_finite():
     x = jnp.full((1, 4, 4, 8), 1e3)
-    value, gradient = jax.value_and_grad(lambda x: group_norm(x, jnp.ones(8), jnp.zeros(8)).sum())(x)
+    value, gradient = jax.value_and_grad(lambda x: group_norm(x, jnp.ones(8), jnp.zeros(8)).sum())(
+        x
+    )
     assert np.isfinite(value) and np.isfinite(gradient).all()
 
 
@@ -63,7 +76,7 @@ def test_sinusoidal_embedding_spans_the_frequencies():
     frequencies = np.array([1.0, 10 ** (-4 / 3), 10 ** (-8 / 3), 1e-4])
     angles = np.asarray(t, np.float64)[:, None] * frequencies
     np.testing.assert_allclose(got, np.concatenate([np.sin(angles), np.cos(angles)], -1), atol=1e-4)
-    np.testing.assert_allclose(jnp.sum(got**2, -1), 4.0, rtol=1e-5)                  # sin^2 + cos^2, four times
+    np.testing.assert_allclose(jnp.sum(got**2, -1), 4.0, rtol=1e-5)  # sin^2 + cos^2, four times
 
 
 @pytest.mark.parametrize('sizes', [(5,), (3, 4), (2, 3, 2)])

@@ -17,8 +17,13 @@ def normal(seed, *shape):
 
 
 # These nets run for milliseconds and would compile for seconds.
-jit = functools.partial(jax.jit, compiler_options={'xla_backend_optimization_level': 0,
-                                                   'xla_llvm_disable_expensive_passes': True})
+jit = functools.partial(
+    jax.jit,
+    compiler_options={
+        'xla_backend_optimization_level': 0,
+        'xla_llvm_disable_expensive_passes': True,
+    },
+)
 
 
 def inputs(*shape):
@@ -50,7 +55,9 @@ def example(dropout=0.0, num_classes=0):
 
 
 def close(a, b, tolerance=2e-5):
-    jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), a, b)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), a, b
+    )
 
 
 def test_has_the_parameters_of_ddpm_on_cifar10():
@@ -77,11 +84,16 @@ def test_gradient_reaches_every_parameter(spatial_dims):
     x, noise_level = inputs(2, *(8, 12, 4)[:spatial_dims], 3)
     cond = {'label': jnp.array([0, 1])}
     params = trained(net, x, noise_level, cond)
-    gradients = jit(jax.grad(lambda p: jnp.sum(net.apply(p, x, noise_level, cond) * normal(3, *x.shape))))(params)
+    gradients = jit(
+        jax.grad(lambda p: jnp.sum(net.apply(p, x, noise_level, cond) * normal(3, *x.shape)))
+    )(params)
     for path, gradient in jax.tree_util.tree_leaves_with_path(gradients):
         name, size = jax.tree_util.keystr(path), np.abs(gradient).max(-1)
         # A key's bias adds the same to all logits of a query, which the softmax takes away: it has no gradient.
-        assert np.all(size < 1e-3) if name.endswith("['key']['bias']") else np.all(size > 1e-3), (name, size)
+        assert np.all(size < 1e-3) if name.endswith("['key']['bias']") else np.all(size > 1e-3), (
+            name,
+            size,
+        )
 
 
 def test_examples_are_independent_and_permute():
@@ -105,7 +117,9 @@ def test_dropout_belongs_to_the_example():
     _, apply, params, x, noise_level = example(dropout=0.3)
     keys = jax.random.split(jax.random.key(5), 4)
     y = apply(params, x, noise_level, {}, keys)
-    halves = [apply(params, x[i:i + 2], noise_level[i:i + 2], {}, keys[i:i + 2]) for i in (0, 2)]
+    halves = [
+        apply(params, x[i : i + 2], noise_level[i : i + 2], {}, keys[i : i + 2]) for i in (0, 2)
+    ]
     close(y, jnp.concatenate(halves))
     assert np.abs(y - apply(params, x, noise_level, {})).max() > 0.01
     assert np.abs(y - apply(params, x, noise_level, {}, keys[::-1])).max() > 0.01
@@ -129,7 +143,9 @@ def test_remat_changes_neither_parameters_nor_gradients():
     assert shapes(remat, x, noise_level) == shapes(plain, x, noise_level)
 
     def loss(net):
-        return jit(jax.value_and_grad(lambda p: jnp.mean(net.apply(p, x, noise_level, {}, keys) ** 2)))(params)
+        return jit(
+            jax.value_and_grad(lambda p: jnp.mean(net.apply(p, x, noise_level, {}, keys) ** 2))
+        )(params)
 
     close(loss(remat), loss(plain), 1e-4)
 
@@ -153,21 +169,26 @@ def test_labels_differ_from_each_other_and_from_the_null_label():
         assert np.abs(y[a] - y[b]).max() > 0.01
 
 
-@pytest.mark.parametrize('num_classes, cond', [(0, {'label': jnp.zeros(2, jnp.int32)}), (3, {}), (0, {'text': 0})])
+@pytest.mark.parametrize(
+    'num_classes, cond', [(0, {'label': jnp.zeros(2, jnp.int32)}), (3, {}), (0, {'text': 0})]
+)
 def test_refuses_conditions_that_it_does_not_take(num_classes, cond):
     net = UNet(1, num_classes=num_classes, **TINY)
     with pytest.raises(ValueError, match=f'num_classes={num_classes} takes a cond with the keys'):
         net.init(jax.random.key(0), *inputs(2, 8, 8, 1), cond)
 
 
-@pytest.mark.parametrize('options, message', [
-    (dict(dtype='float16'), "dtype must be one of .*, got 'float16'"),
-    (dict(spatial_dims=4), 'spatial_dims must be one of'),
-    (dict(spatial_dims=1), 'x must be'),
-    (dict(channels=7), 'channels must be even and positive'),
-    (dict(dropout=1.0), 'dropout must be in'),
-    (dict(multipliers=(1, 1, 1, 1, 1)), 'instead of 8 use 16'),
-])
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        (dict(dtype='float16'), "dtype must be one of .*, got 'float16'"),
+        (dict(spatial_dims=4), 'spatial_dims must be one of'),
+        (dict(spatial_dims=1), 'x must be'),
+        (dict(channels=7), 'channels must be even and positive'),
+        (dict(dropout=1.0), 'dropout must be in'),
+        (dict(multipliers=(1, 1, 1, 1, 1)), 'instead of 8 use 16'),
+    ],
+)
 def test_refuses_attributes_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
         UNet(1, **(TINY | options)).init(jax.random.key(0), *inputs(2, 8, 8, 1), {})
@@ -178,13 +199,17 @@ def test_refuses_keys_and_labels_that_are_not_one_per_example():
     with pytest.raises(ValueError, match='dropout_keys must have one entry per example'):
         net.apply(params, x, noise_level, {}, jax.random.key(0))
     with pytest.raises(ValueError, match='label must have one entry per example'):
-        UNet(1, num_classes=3, **TINY).init(jax.random.key(0), x, noise_level, {'label': jnp.zeros((), jnp.int32)})
+        UNet(1, num_classes=3, **TINY).init(
+            jax.random.key(0), x, noise_level, {'label': jnp.zeros((), jnp.int32)}
+        )
 
 
 def test_check_size_names_the_sizes_that_would_do():
     check_size((28, 28, 1), (1, 2, 2), 2)
     check_size((5, 16, 3), (1, 2, 2, 2, 2), 1)
-    with pytest.raises(ValueError, match='divisible by 8, got .30, 32.: instead of 30 use 24 or 32'):
+    with pytest.raises(
+        ValueError, match='divisible by 8, got .30, 32.: instead of 30 use 24 or 32'
+    ):
         check_size((4, 30, 32, 3), (1, 2, 2, 2), 2)
     with pytest.raises(ValueError, match='instead of 3 use 4; instead of 9 use 8 or 12'):
         check_size((3, 4, 9, 1), (1, 1, 1), 3)

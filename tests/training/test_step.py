@@ -36,7 +36,9 @@ def run(devices, steps=20, traces=None, perturb=True, **changes):
     # Away from the zeros that a new network's last layers are, so that all of it matters at once.
     params = build.init(model, jax.random.key(0))
     if perturb:
-        params = jax.tree.map(lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape), params)
+        params = jax.tree.map(
+            lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape), params
+        )
     state = driver.put_state(states.init(params, optimizer))
     losses = []
     for i in range(steps):
@@ -81,7 +83,9 @@ def test_accumulation_by_a_loop_is_the_same_mean(monkeypatch):
 
 def test_the_average_follows_the_parameters():
     _, state = run(1, steps=3)
-    moved = jax.tree.leaves(jax.tree.map(lambda e, p: float(jnp.abs(e - p).max()), state.ema, state.params))
+    moved = jax.tree.leaves(
+        jax.tree.map(lambda e, p: float(jnp.abs(e - p).max()), state.ema, state.params)
+    )
     assert max(moved) > 0
 
 

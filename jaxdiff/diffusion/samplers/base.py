@@ -1,6 +1,7 @@
 """What a sampler is: a pair of pure functions, like optax's (init, update)."""
 
-from typing import Any, Callable, NamedTuple
+from collections.abc import Callable
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
