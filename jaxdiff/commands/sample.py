@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from jaxdiff import build, config as configs, manifest
 from jaxdiff.training import checkpoint
-from jaxdiff.viz import film, grid
+from jaxdiff.viz import film as films, grid
 
 
 class Job(NamedTuple):
@@ -112,8 +112,8 @@ def run(job: Job) -> list[epath.Path]:
         draw = sampler(job.config, job.model, film=True)
         (frames,) = draw_all(draw, job.model, job.params, labels, job.seed, rows, rows)
         branch = reverse_branch(job.config, job.model, frames)
-        grid.save_png(_film(job.out, '.png'), film.figure([branch]), job.made)
-        film.animation(_film(job.out, '.gif'), [branch])
+        grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
+        films.animation(_film(job.out, '.gif'), [branch])
     return _outputs(job.out, job.film)
 
 
@@ -136,6 +136,7 @@ def draw_all(
     Sample i is made from (seed, i) and its label alone. The last batch is filled up, so that there
     is one shape and one compilation; batches are spread over the local devices that divide them.
     """
+    batch = min(batch, num)
     devices = jax.local_devices()
     devices = devices[: max(n for n in range(1, len(devices) + 1) if batch % n == 0)]
     mesh = Mesh(np.array(devices), ('data',))
@@ -190,9 +191,9 @@ def picture(samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return grid.tile(samples[:1024], columns)
 
 
-def reverse_branch(config: ConfigDict, model: build.Model, frames: np.ndarray) -> film.Branch:
+def reverse_branch(config: ConfigDict, model: build.Model, frames: np.ndarray) -> films.Branch:
     """The frames of a sampling run as the reverse branch of a film."""
-    return film.Branch('reverse: from noise to a sample', frames, build.visited(config, model))
+    return films.Branch('reverse: from noise to a sample', frames, build.visited(config, model))
 
 
 def _with(out, ending):

@@ -30,8 +30,8 @@ def run(
     """Trains from `state` to `steps`, and returns the last state.
 
     The devices are waited for only when a record is due: every `log_every` steps, with each
-    checkpoint and picture, and at the end. Its loss and gradient norm are means since the record before, so
-    that records depend on the intervals alone and not on where a run was interrupted.
+    checkpoint and picture, and at the end. Its loss and gradient norm are means since the record
+    before, so that records depend on the intervals alone and not on where a run was interrupted.
 
     Args:
       stream: host batches, the first one that of the state's next step.
