@@ -30,6 +30,7 @@ def get_config():
     config.optimizer.learning_rate = 2e-4
     config.optimizer.warmup = 5000
     config.ema.decay = 0.9999
+    config.ema.warmup = False
     config.train.steps = 800_000
     config.train.log_every = 100
     config.train.checkpoint_every = 5000

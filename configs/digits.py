@@ -10,7 +10,7 @@ from jaxdiff.configs import default
 
 
 def get_config():
-    """1,438 images, two resolutions, v-prediction on the cosine schedule."""
+    """1,442 images, two resolutions, v-prediction on the cosine schedule."""
     config = default.get_config()
     config.train.steps = 900
     config.train.checkpoint_every = 300

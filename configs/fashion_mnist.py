@@ -1,4 +1,9 @@
-"""Clothes, 28 × 28, by class, with classifier-free guidance."""
+"""Clothes, 28 × 28, by class, with classifier-free guidance.
+
+Command: `jaxdiff train --config fashion_mnist`
+
+TIME
+"""
 
 from jaxdiff.configs import default
 
@@ -12,9 +17,9 @@ def get_config():
     config.optimizer.learning_rate = 1e-3
     config.optimizer.decay = 'cosine'
     config.train.batch_size = 64
-    config.train.steps = 1000
-    config.train.checkpoint_every = 250
-    config.train.sample_every = 250
+    config.train.steps = 800
+    config.train.checkpoint_every = 200
+    config.train.sample_every = 400
     config.train.log_every = 20
     config.sample.guidance = 2.0
     return config

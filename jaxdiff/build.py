@@ -138,7 +138,7 @@ def check(config: ConfigDict) -> None:
     if config.sample.guidance != 1 and not guided(config):
         raise ValueError(
             f'sample.guidance={config.sample.guidance} needs a model trained with '
-            "net.condition='class' and loss.condition_dropout > 0"
+            "net.condition='class' and loss.condition_dropout between 0 and 1"
         )
     if config.sample.eta and config.sample.sampler != 'ddim':
         raise ValueError(f"sample.eta is DDIM's; sample.sampler is {config.sample.sampler!r}")
@@ -146,11 +146,11 @@ def check(config: ConfigDict) -> None:
 
 def guided(config: ConfigDict) -> bool:
     """Whether the model knows its condition and its absence, as guidance needs."""
-    return bool(config.net.condition) and config.loss.condition_dropout > 0
+    return bool(config.net.condition) and 0 < config.loss.condition_dropout < 1
 
 
 def decides(key: str, config: ConfigDict) -> bool:
-    """Whether a config key decides the parameters that training ends with."""
+    """Whether a config key decides the parameters that training ends with, beyond rounding."""
     if key == 'train.steps':
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
@@ -162,6 +162,11 @@ def dataset(config: ConfigDict) -> data.Dataset:
     """The data set of the config, checked."""
     c = config.data
     return data.load(c.name, c.path, c.dir, c.split, c.image_size)
+
+
+def codec(config: ConfigDict, levels: int) -> codecs.Codec:
+    """The way to diffusion space for data with so many levels."""
+    return codecs.pixels(levels, config.codec.dequantize)
 
 
 def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: int) -> Model:
@@ -197,7 +202,7 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
         PREDICTIONS[config.diffusion.prediction],
         EMBEDDINGS[config.diffusion.embedding],
         config.diffusion.sigma_data,
-        codecs.pixels(levels, config.codec.dequantize),
+        codec(config, levels),
         tuple(shape),
         num_classes,
     )

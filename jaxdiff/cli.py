@@ -12,8 +12,8 @@ def main(arguments: list[str] | None = None) -> None:
     """Runs one command; exits with 2 and one line where what the user gave can't work."""
     args = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
-        work = _COMMANDS[args.command](args)
-    except (ValueError, OSError) as error:
+        work = _COMMANDS[args.command](args)  # an ImportError: an extra that isn't installed
+    except (ValueError, OSError, ImportError) as error:
         if os.environ.get('JAXDIFF_TRACEBACK'):
             raise
         print(f'jaxdiff {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
@@ -22,7 +22,10 @@ def main(arguments: list[str] | None = None) -> None:
         for path in work():
             print(path)
     except KeyboardInterrupt:
-        print('\nstopped; the same command goes on from the last checkpoint', file=sys.stderr)
+        rest = (
+            '; the same command goes on from the last checkpoint' if args.command == 'train' else ''
+        )
+        print(f'\nstopped{rest}', file=sys.stderr)
         sys.exit(130)
 
 

@@ -93,8 +93,8 @@ def names() -> list[str]:
 def _find(name):
     if name.endswith('.py') or '/' in name:
         path = pathlib.Path(name)
-        if not path.is_file():
-            raise ValueError(f'no config file at {name}')
+        if not path.is_file() or path.suffix != '.py':
+            raise ValueError(f'no config file, which ends in .py, at {name}')
         return path
     if name not in names():
         raise ValueError(

@@ -1,6 +1,7 @@
 """The devices that this process will see; decided before jax is imported."""
 
 import os
+import re
 
 
 def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None = None) -> None:
@@ -16,14 +17,15 @@ def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None =
     """
     flags = os.environ.get('XLA_FLAGS', '')
     option = '--xla_force_host_platform_device_count='
-    if count is None and option in flags:
-        count = int(flags.split(option)[1].split()[0])
+    given = re.search(option + r'(\d+)', flags)
+    if count is None and given:
+        count = int(given[1])
     elif count is None:
         cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
-        count = max(n for n in range(1, cores + 1) if n == 1 or _fits(batch_size, n, parts))
+        count = max(n for n in range(1, cores + 1) if n == 1 or _fits(batch_size, n, max(1, parts)))
     kept = ' '.join(f for f in flags.split() if not f.startswith(option))
     os.environ['XLA_FLAGS'] = f'{kept} {option}{count}'.strip()
-    os.environ.setdefault('NPROC', str(max(2 * count, os.cpu_count() or 1)))
+    os.environ['NPROC'] = str(max(2 * count, int(os.environ.get('NPROC') or os.cpu_count() or 1)))
 
 
 def _fits(batch_size, devices, parts):

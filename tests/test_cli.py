@@ -18,8 +18,7 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 def start(arguments):
     """Starts `python -m jaxdiff` on two CPU devices."""
-    flags = '--xla_force_host_platform_device_count=2 --xla_backend_optimization_level=0'
-    environment = os.environ | {'XLA_FLAGS': flags}
+    environment = os.environ | {'XLA_FLAGS': '--xla_force_host_platform_device_count=2'}
     command = [sys.executable, '-m', 'jaxdiff', *map(str, arguments)]
     return subprocess.Popen(
         command,

@@ -8,6 +8,7 @@ import sys
 import absl
 import ml_collections
 import pytest
+import setuptools
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -40,10 +41,10 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def python(tmp_path):
-    """A new environment with what reading a config needs, and nothing else."""
+    """A new environment with what reading a config and installing need, and nothing else."""
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'], check=True)
     (site,) = (tmp_path / 'venv').glob('lib/python*/site-packages')
-    for module in (absl, ml_collections, yaml):
+    for module in (absl, ml_collections, setuptools, yaml):
         folder = pathlib.Path(module.__path__[0])
         (site / folder.name).symlink_to(folder)
     return tmp_path / 'venv' / 'bin' / 'python'

@@ -9,17 +9,21 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, manifest
+from jaxdiff.codecs import Codec
 from jaxdiff.commands import sample as sampling
+from jaxdiff.commands.folder import check_writable
 from jaxdiff.diffusion.gaussian import marginal
+from jaxdiff.diffusion.schedule import Schedule
 from jaxdiff.viz import film, grid
 
 
 class Job(NamedTuple):
     """A checked request for a film of the forward process."""
 
-    config: ConfigDict
-    model: build.Model
+    schedule: Schedule
+    codec: Codec
     images: np.ndarray  # uint8 [n, h, w, c]
+    seed: int
     reverse: sampling.Job | None
     out: epath.Path
     made: dict
@@ -39,17 +43,25 @@ def prepare(
     """
     build.check(config)
     dataset = build.dataset(config)
-    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
     path = epath.Path(out)
+    check_writable(path.parent)
     for ending in ('.png', '.gif'):
         if (path.parent / (path.name + ending)).exists() and not overwrite:
             raise ValueError(f'{path}{ending} exists: give another --out, or --overwrite')
     if not 1 <= num <= len(dataset.source):
         raise ValueError(f'--num must lie between 1 and {len(dataset.source)}, got {num}')
+    if not 0 <= seed < 2**32:
+        raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
     reverse = None
     if workdir:
         overrides = [('sample.num', str(num)), ('sample.batch_size', str(num))]
         reverse = sampling.prepare(workdir, overrides, seed=seed, out=out, overwrite=True)
+        for key in ('data', 'codec', 'diffusion'):
+            if config[key] != reverse.config[key]:
+                raise ValueError(
+                    f"{workdir} was trained with other values of 'config.{key}': "
+                    'give the config of that run'
+                )
     chosen = np.random.default_rng(seed).choice(len(dataset.source), num, replace=False)
     images = np.stack([dataset.source[int(i)]['image'] for i in chosen])
     made = {
@@ -61,12 +73,16 @@ def prepare(
         'run': reverse and reverse.made,
         'versions': manifest.versions(),
     }
-    return Job(config, model, images, reverse, path, made)
+    schedule, codec = (
+        build.SCHEDULES[config.diffusion.schedule](),
+        build.codec(config, dataset.levels),
+    )
+    return Job(schedule, codec, images, seed, reverse, path, made)
 
 
 def run(job: Job) -> list[epath.Path]:
     """Draws and writes the film strip and the animation; returns the two files."""
-    branches = [forward_branch(job.model, job.images, job.config.seed)]
+    branches = [forward_branch(job.schedule, job.codec, job.images, job.seed)]
     if job.reverse:
         r = job.reverse
         draw = sampling.sampler(r.config, r.model, film=True)
@@ -75,19 +91,19 @@ def run(job: Job) -> list[epath.Path]:
         branches.append(sampling.reverse_branch(r.config, r.model, frames))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
-    grid.save_png(paths[0], film.figure(branches), job.made)
+    grid.save_png(paths[0], film.figure(branches, rows=len(job.images)), job.made)
     film.animation(paths[1], branches)
     return paths
 
 
 def forward_branch(
-    model: build.Model, images: np.ndarray, seed: int, steps: int = 50
+    schedule: Schedule, codec: Codec, images: np.ndarray, seed: int, steps: int = 50
 ) -> film.Branch:
     """Images uint8 [n, h, w, c] under the same noise at times 0 … 1: x_t of equation (6)."""
     key_encode, key_noise = jax.random.split(jax.random.key(seed))
-    x0 = model.codec.encode(jax.random.split(key_encode, len(images)), jnp.asarray(images))
+    x0 = codec.encode(jax.random.split(key_encode, len(images)), jnp.asarray(images))
     eps = jax.random.normal(key_noise, x0.shape)
     times = jnp.linspace(0, 1, steps + 1)
-    x_t = jax.vmap(lambda t: marginal(model.schedule, x0, eps, t))(times)
+    x_t = jax.vmap(lambda t: marginal(schedule, x0, eps, t))(times)
     title = 'forward: from an example to noise'
-    return film.Branch(title, np.asarray(model.codec.decode(x_t)), np.asarray(times))
+    return film.Branch(title, np.asarray(codec.decode(x_t)), np.asarray(times))

@@ -14,6 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, config as configs, manifest
+from jaxdiff.commands.folder import check_writable
 from jaxdiff.training import checkpoint
 from jaxdiff.viz import film as films, grid
 
@@ -55,13 +56,17 @@ def prepare(
     Raises:
       ValueError: no run, no such checkpoint or label, impossible settings, or files that are there.
     """
+    if not 0 <= seed < 2**32:
+        raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
     folder = epath.Path(workdir)
     if not (folder / 'checkpoints').exists():
         raise ValueError(f'no training run in {workdir}: it has no checkpoints')
     checkpoints = checkpoint.manager(folder)
     step = checkpoint.choose(checkpoints, step)
     made = checkpoint.made(checkpoints, step)
-    config = configs.complete(configs.flat(configs.loads(json.dumps(made['config']))), overrides)
+    config = configs.loads(json.dumps(made['config']))
+    config.sample = configs.loads((folder / 'config.json').read_text()).sample  # may have changed
+    config = configs.complete(configs.flat(config), overrides)
     build.check(config)
     model = build.model(
         config, made['data']['shape'], made['data']['levels'], len(made['data']['class_names'])
@@ -83,8 +88,10 @@ def prepare(
         'versions': manifest.versions(),
     }
     c = config.sample
-    name = f'samples_step{step}_{c.sampler}{c.steps}_guidance{c.guidance:g}_seed{seed}'
+    name = f'samples_step{step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
+    name += f'_{which}_seed{seed}_num{c.num}' + (f'_label{"-".join(labels)}' if labels else '')
     out = epath.Path(out) if out else folder / name
+    check_writable(out.parent)
     for path in _outputs(out, film):
         if path.exists() and not overwrite:
             raise ValueError(f'{path} exists: give another --out, or --overwrite')
@@ -134,11 +141,11 @@ def draw_all(
     """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
 
     Sample i is made from (seed, i) and its label alone. The last batch is filled up, so that there
-    is one shape and one compilation; batches are spread over the local devices that divide them.
+    is one shape and one compilation, and up to a multiple of the devices that share it.
     """
     batch = min(batch, num)
-    devices = jax.local_devices()
-    devices = devices[: max(n for n in range(1, len(devices) + 1) if batch % n == 0)]
+    devices = jax.local_devices()[:batch]
+    batch = -(-batch // len(devices)) * len(devices)
     mesh = Mesh(np.array(devices), ('data',))
     params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
     rows = NamedSharding(mesh, PartitionSpec('data'))

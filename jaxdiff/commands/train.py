@@ -12,6 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, manifest
 from jaxdiff.commands import sample as sampling
+from jaxdiff.commands.folder import check_writable
 from jaxdiff.training import checkpoint, loop, metrics, parallel, state as states
 from jaxdiff.training.step import train_step
 from jaxdiff.training.throughput import Meter
@@ -35,6 +36,9 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     """
     build.check(config)
     folder = epath.Path(workdir)
+    check_writable(folder)
+    if jax.process_count() > 1:
+        raise ValueError(f'training runs in one process, got {jax.process_count()}')
     changed = _changes(config, folder)
     devices, parts = jax.device_count(), config.train.accumulate
     if config.train.batch_size % (devices * parts):
@@ -91,7 +95,7 @@ def run(job: Job) -> epath.Path:
         state,
         data.stream(batches, start),
         parallel.pmap(step, jax.local_devices()),
-        Meter(config.train.batch_size, lambda: _flops(step, state, batches[0])),
+        Meter(config.train.batch_size, lambda: _flops(job, optimizer, state, batches[0])),
         steps=config.train.steps,
         log_every=config.train.log_every,
         checkpoint_every=config.train.checkpoint_every,
@@ -112,8 +116,6 @@ def run(job: Job) -> epath.Path:
 def _changes(config, workdir):
     """{key: (old, new)} against the run in the folder, None where there is none yet."""
     path = workdir / 'config.json'
-    if workdir.exists() and not workdir.is_dir():
-        raise ValueError(f'{workdir} is a file: give a folder as --workdir')
     if not path.exists():
         return None
     changed = configs.differences(configs.loads(path.read_text()), config)
@@ -137,7 +139,8 @@ def _record(job, made):
     """Writes what the run is beside its checkpoints, and what changed where it goes on."""
     path = job.workdir / 'manifest.json'
     history = json.loads(path.read_text())['history'] if path.exists() else []
-    history.append({'time': made['time'], 'devices': made['devices'], 'changed': job.changed})
+    part = {key: made[key] for key in ('time', 'devices', 'versions', 'commit')}
+    history.append(part | {'changed': job.changed})
     job.workdir.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ('manifest.json', json.dumps(made | {'history': history}, indent=2) + '\n'),
@@ -166,10 +169,21 @@ def _announce(job, state):
     )
 
 
-def _flops(step, state, batch):
-    """Floating-point operations of one step on the global batch, by XLA's own count."""
-    cost = jax.jit(step).lower(state, batch).cost_analysis()  # None where XLA doesn't count
-    return cost['flops'] * jax.process_count() if cost else 0.0
+def _flops(job, optimizer, state, batch):
+    """The model's operations in one step, by XLA's count of its program for a CPU.
+
+    Only there XLA counts without compiling; loops (accumulation) would count once, and recomputed
+    activations (remat) are no operations of the model.
+    """
+    config = job.config.copy_and_resolve_references()
+    config.net.remat = False
+    dataset = job.dataset
+    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    loss = build.training_loss(config, model)
+    step = functools.partial(train_step, loss=loss, optimizer=optimizer, key=jax.random.key(0))
+    shapes = jax.eval_shape(lambda *x: x, state, batch)
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+        return jax.jit(step).lower(*shapes).cost_analysis()['flops']
 
 
 def _sampler(job, made):

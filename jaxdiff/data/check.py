@@ -10,6 +10,8 @@ def check(dataset) -> None:
     name, source, classes = dataset.name, dataset.source, len(dataset.class_names)
     if not len(source):
         raise ValueError(f'{name} holds no images; at least one is needed')
+    if dataset.shape[-1] not in (1, 3):
+        raise ValueError(f'{name}: images must have 1 or 3 channels, they have {dataset.shape[-1]}')
     for i in sorted({int(i) for i in np.linspace(0, len(source) - 1, EXAMPLES)}):
         element = source[i]
         if 'image' not in element:

@@ -25,7 +25,7 @@ class Dataset(NamedTuple):
     shape: tuple[int, ...]  # of each image, (h, w, c)
     levels: int  # distinct values per channel, spread evenly over 0 … 255
     class_names: tuple[str, ...]  # label i is class_names[i]; () where unlabelled
-    fingerprint: str  # changes when the data changes; the same on every machine
+    fingerprint: str  # of the data, the same on every machine; of large sets see `fingerprint`
 
 
 def load(

@@ -3,7 +3,7 @@
 import hashlib
 from typing import Any
 
-CONTENT_BYTES = 64 * 2**20  # sets up to this size on disk are digested whole
+CONTENT_BYTES = 64 * 2**20  # larger sets are known by their files' names and sizes
 
 
 def digest(*parts: Any) -> str:

@@ -71,6 +71,7 @@ def _images(root):
 
 def _header(file):
     with Image.open(file) as header:
+        image.check_depth(header)
         return header.size, header.mode
 
 

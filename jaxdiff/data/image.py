@@ -19,15 +19,18 @@ def decode(file: str | BinaryIO, channels: int) -> np.ndarray:
     Raises: ValueError where a channel has more than 8 bits; OSError where the file is broken.
     """
     with Image.open(file) as image:
-        if image.mode not in EIGHT_BIT:
-            raise ValueError(
-                f'8 bits per channel are allowed, not the mode {image.mode}: convert it'
-            )
+        check_depth(image)
         if image.has_transparency_data:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
         image = image.convert('L' if channels == 1 else 'RGB')
     return np.array(image).reshape(image.height, image.width, channels)
+
+
+def check_depth(image: Image.Image) -> None:
+    """Raises a ValueError where a channel of an opened image has more than 8 bits."""
+    if image.mode not in EIGHT_BIT:
+        raise ValueError(f'8 bits per channel are allowed, not the mode {image.mode}: convert it')
 
 
 def resize(image: np.ndarray, size: int) -> np.ndarray:

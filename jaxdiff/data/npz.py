@@ -62,6 +62,8 @@ def _one(arrays, names):
     found = [name for name in names if name in arrays]
     if len(found) > 1:
         raise ValueError(f'it must have one of {", ".join(found)}, it has all of them')
+    if found and not isinstance(arrays[found[0]], np.ndarray):
+        raise ValueError(f'its {found[0]} must be an array that NumPy wrote')
     return arrays[found[0]] if found else None
 
 

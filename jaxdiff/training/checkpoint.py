@@ -5,6 +5,7 @@ items, so that sampling reads only the parameters that it needs. Saving is async
 leaves half written is never listed.
 """
 
+import math
 from typing import Any
 
 import jax
@@ -15,6 +16,8 @@ from orbax.checkpoint import checkpoint_managers as policy
 
 from jaxdiff.training.state import TrainState
 
+_ITEMS = ('params', 'ema', 'optimizer')
+
 
 def manager(workdir: epath.Path, keep: int | None = None) -> ocp.CheckpointManager:
     """The checkpoints below `workdir`.
@@ -24,18 +27,25 @@ def manager(workdir: epath.Path, keep: int | None = None) -> ocp.CheckpointManag
     options = ocp.CheckpointManagerOptions(read_only=True)
     if keep is not None:
         preserve = policy.AnyPreservationPolicy(
-            [policy.LatestN(keep), policy.BestN(get_metric_fn=_loss, reverse=True, n=1)]
+            [
+                policy.LatestN(keep),
+                policy.BestN(
+                    get_metric_fn=_loss, reverse=True, n=1, keep_checkpoints_without_metrics=False
+                ),
+            ]
         )
         options = ocp.CheckpointManagerOptions(
-            preservation_policy=preserve, cleanup_tmp_directories=True
+            preservation_policy=preserve,
+            best_fn=_loss,  # only with it Orbax keeps the metrics beyond this process
+            best_mode='min',
+            cleanup_tmp_directories=True,
         )
     return ocp.CheckpointManager(workdir / 'checkpoints', options=options)
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, loss: float, made: dict) -> None:
     """Starts to save `state`; `made` is JSON that says how it was made (config, versions, data)."""
-    arrays = {k: v for k, v in state._asdict().items() if k != 'step'}
-    items = {k: ocp.args.StandardSave(v) for k, v in arrays.items()}
+    items = {k: ocp.args.StandardSave(getattr(state, k)) for k in _ITEMS}
     items['made'] = ocp.args.JsonSave(made)
     step = int(state.step)
     checkpoints.save(step, args=ocp.args.Composite(**items), metrics={'loss': loss}, force=True)
@@ -50,8 +60,8 @@ def restore(checkpoints: ocp.CheckpointManager, step: int, like: dict[str, Any])
 def restore_state(checkpoints: ocp.CheckpointManager, like: TrainState) -> TrainState:
     """The whole state of the newest checkpoint, shaped as `like`."""
     step = checkpoints.latest_step()
-    items = {k: v for k, v in like._asdict().items() if k != 'step'}
-    return TrainState(step=jnp.asarray(step, jnp.int32), **restore(checkpoints, step, items))
+    items = restore(checkpoints, step, {k: getattr(like, k) for k in _ITEMS})
+    return TrainState(step=jnp.asarray(step, jnp.int32), **items)
 
 
 def made(checkpoints: ocp.CheckpointManager, step: int) -> dict:
@@ -61,7 +71,7 @@ def made(checkpoints: ocp.CheckpointManager, step: int) -> dict:
 
 def choose(checkpoints: ocp.CheckpointManager, step: int | None) -> int:
     """The given step, or the newest one; ValueError where there is none."""
-    steps = checkpoints.all_steps()
+    steps = [s for s in checkpoints.all_steps() if _whole(checkpoints.directory / str(s))]
     if not steps:
         raise ValueError(f'no checkpoint in {checkpoints.directory}: train first')
     if step is not None and step not in steps:
@@ -73,7 +83,12 @@ def choose(checkpoints: ocp.CheckpointManager, step: int | None) -> int:
 
 
 def _loss(metrics):
-    return metrics['loss']
+    return metrics['loss'] if math.isfinite(metrics['loss']) else math.inf
+
+
+def _whole(folder):
+    # A kill while an old checkpoint is being deleted leaves a part of it under its name.
+    return all((folder / item).exists() for item in (*_ITEMS, 'made', '_CHECKPOINT_METADATA'))
 
 
 def _abstract(tree):

@@ -22,8 +22,7 @@ class MetricsLog:
         new.replace(self._path)
         # A bucket's objects can't be appended to: there the whole is written again each time.
         self._file = None if '://' in str(workdir) else self._path.open('a')
-        purge = start + 1 if start else None
-        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=purge)
+        self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1)
 
     def write(self, step: int, **values: float) -> None:
         """Adds one record and flushes it."""

@@ -11,6 +11,7 @@ _PEAK = {
     'TPU v4': 275e12,
     'TPU v5 lite': 197e12,
     'TPU v5e': 197e12,
+    'TPU v5': 459e12,
     'TPU v5p': 459e12,
     'TPU v6 lite': 918e12,
     'TPU v6e': 918e12,

@@ -20,7 +20,7 @@ class Branch(NamedTuple):
     times: np.ndarray
 
 
-def figure(branches: list[Branch], columns: int = 11, rows: int = 4, size: int = 64) -> np.ndarray:
+def figure(branches: list[Branch], columns: int = 11, rows: int = 8, size: int = 64) -> np.ndarray:
     """The branches below each other: a row an example, a column a time, under their titles.
 
     Args:

@@ -105,7 +105,7 @@ def test_noise_shows_both_branches(workdir, tmp_path):
     job = noise.prepare(config, workdir, str(tmp_path / 'n'), num=3)
     paths = noise.run(job)
     assert [p.name for p in paths] == ['n.png', 'n.gif']
-    forward = noise.forward_branch(job.model, job.images, seed=0)
+    forward = noise.forward_branch(job.schedule, job.codec, job.images, seed=0)
     assert np.abs(forward.frames[0].astype(int) - job.images).max() <= 1  # t = 0 is the data
     z = forward.frames[-1] / 127.5 - 1  # t = 1 is noise, clipped to the picture's range
     assert abs(z.mean()) < 0.2 and z.std() > 0.7
@@ -119,6 +119,7 @@ def test_noise_shows_both_branches(workdir, tmp_path):
         ({'step': 5}, 'no checkpoint of step 5 .*there are 3, 6'),
         ({'labels': ['10']}, "no label '10'; it has 0 0, 1 1"),
         ({'labels': ['cat']}, "no label 'cat'"),
+        ({'seed': 2**32}, r'--seed must lie between 0 and 2\*\*32 - 1'),
         (
             {'overrides': [('sample.sampler', 'euler')]},
             "sample.sampler must be one of 'ddim', 'ddpm'",

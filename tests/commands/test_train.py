@@ -1,3 +1,4 @@
+import functools
 import json
 import pathlib
 
@@ -10,7 +11,8 @@ from etils import epath
 from jaxdiff import build, config as configs
 from jaxdiff.commands import train
 from jaxdiff.data import prefetch
-from jaxdiff.training import checkpoint, metrics
+from jaxdiff.training import checkpoint, metrics, state as states, throughput
+from jaxdiff.training.step import train_step
 from jaxdiff.viz import grid
 
 
@@ -78,9 +80,9 @@ def test_a_finished_run_is_left_as_it_is(run):
     'changes, message',
     [
         ({'net__channels': 16}, 'holds a run of another config .net.channels: 8 -> 16'),
-        ({'seed': 1, 'ema__decay': 0.5}, 'seed: 0 -> 1, ema.decay: 0.999 -> 0.5'),
+        ({'seed': 1, 'ema__decay': 0.5}, 'ema.decay: 0.999 -> 0.5, seed: 0 -> 1'),
         ({'train__steps': 3}, 'stands at step 6 already'),
-        ({'train__batch_size': 28}, 'train.batch_size=28 must be a multiple of 8 devices'),
+        ({'train__batch_size': 40}, 'another config .train.batch_size: 32 -> 40'),
         ({'net__multipliers': '(1, 2, 2, 2, 2)'}, 'another config|divisible by 16'),
     ],
 )
@@ -130,6 +132,65 @@ def test_labels_are_needed_to_condition_on(tmp_path):
     config = configs.load('digits', tiny.overrides(data__name='', data__path=tmp_path / 'mine.npz'))
     with pytest.raises(ValueError, match="the data has no labels; set net.condition=''"):
         train.prepare(config, str(tmp_path / 'run'))
+
+
+@pytest.mark.parametrize('channels', [2, 4])
+def test_images_that_no_picture_can_show_are_refused(tmp_path, channels):
+    np.savez(tmp_path / 'mine.npz', image=np.zeros((40, 8, 8, channels), np.uint8))
+    changes = {'data__name': '', 'data__path': tmp_path / 'mine.npz', 'net__condition': ''}
+    with pytest.raises(ValueError, match=f'must have 1 or 3 channels, they have {channels}'):
+        train.prepare(configs.load('digits', tiny.overrides(**changes)), str(tmp_path / 'run'))
+
+
+def test_a_colour_set_without_labels_trains(tmp_path):
+    """An image of one colour, 40 times: the model of it must be unconditional."""
+    np.savez(tmp_path / 'mine.npz', image=np.full((40, 8, 8, 3), (200, 30, 90), np.uint8))
+    changes = {'data__name': '', 'data__path': tmp_path / 'mine.npz', 'net__condition': ''}
+    picture = start(tmp_path / 'run', **changes, train__steps=2)
+    assert picture.exists()
+
+
+def test_a_folder_that_cannot_be_is_refused(tmp_path):
+    (tmp_path / 'file').write_text('')
+    with pytest.raises(ValueError, match='file is a file'):
+        train.prepare(configs.load('digits', tiny.overrides()), str(tmp_path / 'file' / 'run'))
+
+
+def test_the_share_of_peak_counts_the_steps_operations(tmp_path, monkeypatch):
+    """Where the device's peak is known. Accumulation and remat change nothing about the work."""
+    monkeypatch.setitem(throughput._PEAK, 'cpu', 1e12)
+    flops = []
+    monkeypatch.setattr(
+        train, 'Meter', lambda size, count: flops.append(count()) or throughput.Meter(size, count)
+    )
+    start(tmp_path / 'a', train__steps=2)
+    start(tmp_path / 'b', train__steps=2, train__accumulate=2, net__remat=True)
+    assert flops[0] == flops[1] > 32 * 3e6
+    assert metrics.read(epath.Path(tmp_path / 'a'))[0]['flop_share_of_peak'] > 0
+
+
+@pytest.mark.parametrize(
+    'name, shape', [('digits', (8, 8, 1)), ('fashion_mnist', (28, 28, 1)), ('cifar10', (32, 32, 3))]
+)
+def test_every_config_takes_one_real_step(name, shape):
+    """On stand-in images of the right shape, in a small batch."""
+    config = configs.load(name, [('train.batch_size', '4')])
+    model = build.model(config, shape, 256, 10)
+    optimizer = build.optimizer(config)
+    state = states.init(train._initial(model, jax.random.key(0)), optimizer)
+    images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
+    index = np.arange(4, dtype=np.int32)
+    step = functools.partial(
+        train_step,
+        loss=build.training_loss(config, model),
+        optimizer=optimizer,
+        key=jax.random.key(1),
+    )
+    after, numbers = jax.jit(step)(state, {'image': images, 'label': index, 'index': index})
+    after, numbers = jax.jit(step)(after, {'image': images, 'label': index, 'index': index})
+    assert numbers['loss'] == pytest.approx(1, abs=0.4) and numbers['grad_norm'] > 0
+    moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), after.params, state.params)
+    assert max(jax.tree.leaves(moved)) > 0  # the second step's rate is no longer zero
 
 
 def test_cifar10_is_ddpms_network():

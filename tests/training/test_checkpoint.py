@@ -1,3 +1,5 @@
+import shutil
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -35,6 +37,23 @@ def test_what_is_saved_comes_back_bit_for_bit(saved):
 
 def test_the_newest_and_the_best_are_kept(saved):
     assert sorted(saved.all_steps()) == [2, 4, 5]
+
+
+def test_they_are_kept_across_restarts(saved, tmp_path):
+    """What an earlier process wrote counts, and a loss that is no number is never the best."""
+    saved.close()
+    again = checkpoint.manager(epath.Path(tmp_path), keep=2)
+    for step, loss in enumerate([9.0, float('nan'), 8.0], 6):
+        checkpoint.save(again, make(step)._replace(step=jnp.int32(step)), loss, {})
+        again.wait_until_finished()
+    assert sorted(again.all_steps()) == [2, 7, 8]
+    again.close()
+
+
+def test_half_a_checkpoint_is_not_chosen(saved, tmp_path):
+    shutil.rmtree(tmp_path / 'checkpoints' / '4' / 'ema')  # a kill in the middle of deleting it
+    with pytest.raises(ValueError, match='there are 2, 5'):
+        checkpoint.choose(saved, 4)
 
 
 def test_one_item_alone_is_read(saved):
