@@ -8,7 +8,6 @@ import sys
 import absl
 import ml_collections
 import pytest
-import setuptools
 import yaml
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
@@ -21,9 +20,8 @@ print(pathlib.Path(jaxdiff.configs.__path__[0]).resolve())
 """
 
 
-def pip(*arguments):
-    command = [sys.executable, '-m', 'pip', '--quiet', *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def run(*command, cwd):
+    done = subprocess.run(list(map(str, command)), cwd=cwd, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
 
 
@@ -41,22 +39,26 @@ def checkout(tmp_path):
 
 @pytest.fixture
 def python(tmp_path):
-    """A new environment with what reading a config and installing need, and nothing else."""
+    """A new environment with what reading a config needs, and nothing else."""
     subprocess.run([sys.executable, '-m', 'venv', '--without-pip', tmp_path / 'venv'], check=True)
     (site,) = (tmp_path / 'venv').glob('lib/python*/site-packages')
-    for module in (absl, ml_collections, setuptools, yaml):
+    for module in (absl, ml_collections, yaml):
         folder = pathlib.Path(module.__path__[0])
         (site / folder.name).symlink_to(folder)
     return tmp_path / 'venv' / 'bin' / 'python'
 
 
-@pytest.mark.parametrize('options', [[], ['--editable']], ids=['installed', 'editable'])
-def test_configs_belong_to_the_package(options, checkout, python, tmp_path):
-    install = ['--python', python, 'install', '--no-deps', '--no-build-isolation']
-    pip(*install, *options, checkout)
+@pytest.mark.parametrize('kind', ['wheel', 'editable'])
+def test_configs_belong_to_the_package(kind, checkout, python, tmp_path):
+    build = f'from setuptools import build_meta; build_meta.build_{kind}({str(tmp_path)!r})'
+    run(sys.executable, '-c', build, cwd=checkout)  # as pip does, without a network
+    (wheel,) = tmp_path.glob('*.whl')
+    run(
+        sys.executable, '-m', 'pip', '--python', python, 'install', '--no-deps', wheel, cwd=tmp_path
+    )
     done = subprocess.run([python, '-c', CHECK], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
-    expected = checkout / 'configs' if options else python.parents[1]
+    expected = checkout / 'configs' if kind == 'editable' else python.parents[1]
     assert pathlib.Path(done.stdout.strip()).is_relative_to(expected)
     assert (python.parent / 'jaxdiff').exists()  # the command
 
