@@ -89,7 +89,9 @@ def prepare(
     }
     c = config.sample
     name = f'samples_step{step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
-    name += f'_{which}_seed{seed}_num{c.num}' + (f'_label{"-".join(labels)}' if labels else '')
+    name += f'_{which}_seed{seed}_num{c.num}'
+    if labels:
+        name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     out = epath.Path(out) if out else folder / name
     check_writable(out.parent)
     for path in _outputs(out, film):

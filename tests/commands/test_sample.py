@@ -63,6 +63,10 @@ def test_options_change_what_they_should(workdir, tmp_path):
 def test_labels_by_number_and_name(workdir, tmp_path):
     found = draw(workdir, tmp_path / 'a', num=4, labels=['3', '7'])
     np.testing.assert_array_equal(found['labels'], [3, 7, 3, 7])
+    names = ['T-shirt/top', 'Bag']  # a name may look like a number of folders, or be one
+    np.testing.assert_array_equal(sample.choose_labels(['Bag', '0'], names, 2, 3), [1, 0, 1])
+    out = sample.prepare(workdir, [], labels=['3', '7']).out
+    assert out.parent == epath.Path(workdir) and out.name.endswith('_num10_label3-7')
 
 
 def test_one_program_serves_every_checkpoint_label_and_batch(workdir):
