@@ -40,7 +40,8 @@ def manager(workdir: epath.Path, keep: int | None = None) -> ocp.CheckpointManag
             best_mode='min',
             cleanup_tmp_directories=True,
         )
-    return ocp.CheckpointManager(workdir / 'checkpoints', options=options)
+    folder = (workdir / 'checkpoints').resolve()  # Orbax refuses relative paths
+    return ocp.CheckpointManager(folder, options=options)
 
 
 def save(checkpoints: ocp.CheckpointManager, state: TrainState, loss: float, made: dict) -> None:
