@@ -4,10 +4,12 @@ import os
 
 from etils import epath
 
+from jaxdiff.paths import in_bucket
+
 
 def check_writable(folder: epath.Path) -> None:
     """Raises a ValueError where a folder on disk is not there and can't be made, or written to."""
-    if '://' in str(folder):
+    if in_bucket(folder):
         return  # a bucket's rights show when it is used
     place = folder
     while not place.exists() and place != place.parent:

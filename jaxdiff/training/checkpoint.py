@@ -14,6 +14,7 @@ import orbax.checkpoint as ocp
 from etils import epath
 from orbax.checkpoint import checkpoint_managers as policy
 
+from jaxdiff.paths import in_bucket
 from jaxdiff.training.state import TrainState
 
 _ITEMS = ('params', 'ema', 'optimizer')
@@ -40,7 +41,8 @@ def manager(workdir: epath.Path, keep: int | None = None) -> ocp.CheckpointManag
             best_mode='min',
             cleanup_tmp_directories=True,
         )
-    folder = (workdir / 'checkpoints').resolve()  # Orbax refuses relative paths
+    folder = workdir / 'checkpoints'
+    folder = folder if in_bucket(folder) else folder.resolve()  # Orbax refuses relative paths
     return ocp.CheckpointManager(folder, options=options)
 
 

@@ -5,6 +5,8 @@ import json
 from etils import epath
 from tensorboardX import SummaryWriter
 
+from jaxdiff.paths import in_bucket
+
 
 class MetricsLog:
     """Writes records to `metrics.jsonl` and TensorBoard files in a run's folder.
@@ -21,7 +23,7 @@ class MetricsLog:
         new.write_text(self._text)
         new.replace(self._path)
         # A bucket's objects can't be appended to: there the whole is written again each time.
-        self._file = None if '://' in str(workdir) else self._path.open('a')
+        self._file = None if in_bucket(workdir) else self._path.open('a')
         self._board = SummaryWriter(str(workdir / 'tensorboard'), purge_step=start + 1)
 
     def write(self, step: int, **values: float) -> None:
