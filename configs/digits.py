@@ -2,8 +2,8 @@
 
 Command: `jaxdiff train --config digits`
 
-Time: 3 min 40 s on two CPU cores. Of 500 DDIM-50 samples an SVC trained on the real digits calls
-90 % with probability above 0.9 (real held-out digits: 92 %), 98 % as labelled.
+Time: 3 min 22 s on two CPU cores. Result: of 500 DDIM-50 samples an SVC trained on the real digits
+calls 90 % with probability above 0.9 (of real held-out digits 92 %), and 98 % as labelled.
 """
 
 from jaxdiff.configs import default

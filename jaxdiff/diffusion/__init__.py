@@ -6,6 +6,7 @@ to data by asking the denoiser. The equations are numbered through the modules' 
 
 from jaxdiff.diffusion import (
     denoiser,
+    exact,
     gaussian,
     grid,
     guidance,
@@ -20,6 +21,7 @@ from jaxdiff.diffusion.sample import run, sample
 
 __all__ = [
     'denoiser',
+    'exact',
     'gaussian',
     'grid',
     'guidance',

@@ -3,6 +3,9 @@
 import jax.numpy as jnp
 from jax import Array
 
+from jaxdiff.diffusion import schedule as schedules
+from jaxdiff.diffusion.schedule import Schedule, time_of_logsnr
+
 
 def uniform(steps: int, t_max: float = 1.0, t_min: float = 0.0) -> Array:
     """Equal steps in t. On DDPM's schedule and with its number of steps it is DDPM's own grid."""
@@ -13,6 +16,54 @@ def quadratic(steps: int, t_max: float = 1.0, t_min: float = 0.0) -> Array:
     """Equal steps in sqrt(t): finer towards the data (Song et al. 2020, DDIM, appendix D.2)."""
     root_min, root_max = t_min**0.5, t_max**0.5
     return (root_min + (root_max - root_min) * _fractions(steps)) ** 2
+
+
+def leading(steps: int, train_steps: int = 1000, offset: int = 1) -> Array:
+    """diffusers' 'leading' spacing of timesteps, k · (train_steps // steps) + offset, then t = 0.
+
+    diffusers' timestep i is our t = (i + 1) / train_steps.
+    """
+    i = jnp.arange(steps - 1, -1, -1) * (train_steps // max(steps, 1)) + offset
+    return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
+
+
+def trailing(steps: int, train_steps: int = 1000) -> Array:
+    """diffusers' 'trailing' spacing, round(train_steps (1 − k / steps)) − 1, then t = 0.
+
+    References: Lin et al. 2024, arXiv:2305.08891, table 2.
+    """
+    i = jnp.round(train_steps * (1 - jnp.arange(steps) / max(steps, 1))) - 1
+    return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
+
+
+def karras(
+    schedule: Schedule,
+    steps: int,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    to_zero: bool = True,
+) -> Array:
+    """Noise levels sigma / alpha with equal steps in their rho-th root, as times of `schedule`.
+
+    With `to_zero` the last step goes from sigma_min to t = 0, and `steps` counts it.
+
+    References: Karras et al. 2022, arXiv:2206.00364, eq. 5.
+    """
+    levels = _fractions(max(steps - to_zero, 0))
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    times = time_of_logsnr(schedule, -2 * rho * jnp.log(low + (high - low) * levels))
+    return jnp.concatenate([times, jnp.zeros(1)])[: steps + 1] if to_zero else times
+
+
+def logsnr(schedule: Schedule, steps: int, t_max: float = 1.0, t_min: float = 1e-3) -> Array:
+    """Equal steps in logsnr between two times, as DPM-Solver takes them.
+
+    References: Lu et al. 2022, arXiv:2206.00927, section 3.4.
+    """
+    end, start = schedules.logsnr(schedule, t_max), schedules.logsnr(schedule, t_min)
+    times = time_of_logsnr(schedule, start + (end - start) * _fractions(steps))
+    return times.at[0].set(t_max)
 
 
 def _fractions(steps):

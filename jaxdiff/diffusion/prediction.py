@@ -36,6 +36,25 @@ class Prediction(NamedTuple):
 x0 = Prediction('x0', lambda c: (jnp.ones_like(c.alpha), jnp.zeros_like(c.alpha)))
 eps = Prediction('eps', lambda c: (jnp.zeros_like(c.alpha), jnp.ones_like(c.alpha)))
 v = Prediction('v', lambda c: (-c.sigma, c.alpha))
+velocity = Prediction('velocity', lambda c: (c.dalpha, c.dsigma))  # dx_t/dt at fixed x0 and eps
+score = Prediction('score', lambda c: (jnp.zeros_like(c.alpha), -1 / c.sigma))
+
+
+def edm(sigma_data: float = 0.5) -> Prediction:
+    """EDM's preconditioned output F, in x0 = c_skip x_t / alpha + c_out F at noise s = sigma / alpha.
+
+    With c_skip = sd² / (s² + sd²) and c_out = s sd / sqrt(s² + sd²) that is the row
+    (sigma / sd, −sd alpha) / sqrt(sigma² + sd² alpha²), for any alpha. F has unit variance; for
+    sd = 1 and a variance-preserving schedule it is −v.
+
+    References: Karras et al. 2022, arXiv:2206.00364, table 1.
+    """
+
+    def row(c):
+        norm = jnp.hypot(c.sigma, sigma_data * c.alpha)
+        return c.sigma / sigma_data / norm, -sigma_data * c.alpha / norm
+
+    return Prediction('edm', row)
 
 
 def determinant(prediction: Prediction, coef: Coef) -> Array:

@@ -63,6 +63,141 @@ def ddpm_linear(steps: int = 1000, beta_min: float = 1e-4, beta_max: float = 0.0
     return from_betas(np.linspace(beta_min, beta_max, steps))
 
 
+def scaled_linear(
+    steps: int = 1000, beta_min: float = 0.00085, beta_max: float = 0.012
+) -> Schedule:
+    """Stable Diffusion's schedule: the square roots of `steps` betas rise in equal steps.
+
+    References: Rombach et al. 2022, arXiv:2112.10752, by its code.
+    """
+    return from_betas(np.linspace(beta_min**0.5, beta_max**0.5, steps) ** 2)
+
+
+def sigmoid(start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule:
+    """A variance-preserving schedule along a sigmoid, with t' = (start + t (end − start)) / tau,
+
+        f(t) = 1 / (1 + exp(t')),    alpha² = (f(t) − f(1)) / (f(0) − f(1)).
+
+    References: Jabri et al. 2022, arXiv:2212.11972, algorithm 4.
+    """
+    a, width = start / tau, (end - start) / tau
+    span = 1 / (1 + np.exp(a)) - 1 / (1 + np.exp(a + width))
+
+    def schedule(t):
+        t = _floating(t)
+        b = a + t * width
+        alpha2 = _sigmoid_fall(b, a + width, (1 - t) * width) / span
+        sigma2 = _sigmoid_fall(a, b, t * width) / span
+        return jnp.sqrt(alpha2), jnp.sqrt(sigma2)
+
+    return schedule
+
+
+def vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
+    """The variance-preserving SDE: log alpha² = −t beta_min − t² (beta_max − beta_min) / 2.
+
+    References: Song et al. 2021, arXiv:2011.13456, eq. 33.
+    """
+
+    def schedule(t):
+        log_alpha2 = _integrated_beta(_floating(t), beta_min, beta_max)
+        return jnp.exp(log_alpha2 / 2), jnp.sqrt(-jnp.expm1(log_alpha2))
+
+    return schedule
+
+
+def sub_vp(beta_min: float = 0.1, beta_max: float = 20.0) -> Schedule:
+    """The sub-VP SDE: alpha as in `vp`, and sigma = 1 − alpha².
+
+    References: Song et al. 2021, arXiv:2011.13456, eq. 29.
+    """
+
+    def schedule(t):
+        log_alpha2 = _integrated_beta(_floating(t), beta_min, beta_max)
+        return jnp.exp(log_alpha2 / 2), -jnp.expm1(log_alpha2)
+
+    return schedule
+
+
+def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
+    """The variance-exploding SDE: alpha = 1, sigma² = sigma_min² ((sigma_max / sigma_min)^2t − 1).
+
+    It solves the paper's SDE from t = 0 exactly; the paper's code leaves out the −1.
+
+    References: Song et al. 2021, arXiv:2011.13456, eqs. 30 and 31.
+    """
+    growth = 2 * np.log(sigma_max / sigma_min)
+
+    def schedule(t):
+        t = _floating(t)
+        return jnp.ones_like(t), sigma_min * jnp.sqrt(jnp.expm1(growth * t))
+
+    return schedule
+
+
+def edm(sigma_max: float = 80.0) -> Schedule:
+    """EDM's schedule: alpha = 1, sigma = sigma_max t; its times are `grid.karras`.
+
+    References: Karras et al. 2022, arXiv:2206.00364, section 3.
+    """
+
+    def schedule(t):
+        t = _floating(t)
+        return jnp.ones_like(t), sigma_max * t
+
+    return schedule
+
+
+def flow(shift: float = 1.0) -> Schedule:
+    """The straight path of flow matching and rectified flow: alpha = 1 − t, sigma = t.
+
+    With `shift` the same path at another speed, t ← shift t / (1 + (shift − 1) t), which multiplies
+    sigma / alpha by `shift`, as Stable Diffusion 3 does for larger images.
+
+    References: Lipman et al. 2023, arXiv:2210.02747; Liu et al. 2023, arXiv:2209.03003; Esser et
+    al. 2024, arXiv:2403.03206, eq. 23.
+    """
+
+    def schedule(t):
+        t = _floating(t)
+        return (1 - t) / (1 + (shift - 1) * t), shift * t / (1 + (shift - 1) * t)
+
+    return schedule
+
+
+def shifted(schedule: Schedule, ratio: float) -> Schedule:
+    """A variance-preserving schedule for images `ratio` times as large: logsnr falls by 2 log ratio.
+
+    References: Hoogeboom et al. 2023, arXiv:2301.11093, eq. 4.
+    """
+
+    def moved(t):
+        alpha, sigma = schedule(t)
+        norm = jnp.hypot(alpha, ratio * sigma)
+        return alpha / norm, ratio * sigma / norm
+
+    return moved
+
+
+def zero_terminal_snr(schedule: Schedule) -> Schedule:
+    """A variance-preserving schedule moved and stretched in alpha so that alpha(1) = 0.
+
+        alpha' = alpha(0) (alpha(t) − alpha(1)) / (alpha(0) − alpha(1)),    sigma'² = 1 − alpha'²
+
+    References: Lin et al. 2024, arXiv:2305.08891, algorithm 1.
+    """
+
+    def stretched(t):
+        t = _floating(t)
+        (first, _), (last, _) = schedule(jnp.zeros_like(t)), schedule(jnp.ones_like(t))
+        alpha, sigma = schedule(t)
+        # 1 − alpha' = (first − alpha) / (first − last) where alpha(0) = 1, free of cancellation.
+        rest = sigma**2 / (1 + alpha) / (first - last)
+        return jnp.maximum(1 - rest, 0), jnp.sqrt(rest * (2 - rest))
+
+    return stretched
+
+
 def from_betas(betas) -> Schedule:
     """The variance-preserving schedule of a discrete chain: alpha²(i / T) = ∏_{j ≤ i} (1 − beta_j).
 
@@ -103,6 +238,19 @@ def logsnr(schedule: Schedule, t: Array) -> Array:
     return 2 * (jnp.log(alpha) - jnp.log(sigma))
 
 
+def sde(schedule: Schedule, t: Array) -> tuple[Array, Array]:
+    """(f, g²) of dx = f x dt + g dW, the forward SDE whose marginals are those of equation (1):
+
+        f = d log alpha / dt,    g² = d sigma² / dt − 2 f sigma² = −sigma² d logsnr / dt.
+
+    References: Song et al. 2021, arXiv:2011.13456, eq. 5; Kingma et al. 2021, eq. 9.
+    """
+    t = _floating(t)
+    (alpha, sigma), (dalpha, dsigma) = jax.jvp(schedule, (t,), (jnp.ones_like(t),))
+    f = dalpha / alpha
+    return f, 2 * sigma * (dsigma - f * sigma)
+
+
 def time_of_logsnr(schedule: Schedule, value: Array, iterations: int = 60) -> Array:
     """The inverse of `logsnr`, which falls in t, by bisection on [0, 1]."""
     value = _floating(value)
@@ -131,6 +279,15 @@ def t_max(schedule: Schedule, alpha_min: float = 5e-3) -> float:
     scale = float(jnp.hypot(alpha, sigma))
     snr = (alpha_min / scale) ** 2 / (1 - (alpha_min / scale) ** 2)
     return float(time_of_logsnr(schedule, np.log(snr)))
+
+
+def _sigmoid_fall(a, b, distance):
+    # 1/(1 + e^a) − 1/(1 + e^b) for b = a + distance, free of cancellation
+    return -jnp.expm1(-distance) * jax.nn.sigmoid(-a) * jax.nn.sigmoid(b)
+
+
+def _integrated_beta(t, beta_min, beta_max):
+    return -t * beta_min - t**2 * (beta_max - beta_min) / 2
 
 
 def _floating(t):

@@ -1,7 +1,8 @@
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.diffusion import grid
+from jaxdiff.diffusion import grid, schedule
 
 
 def test_uniform():
@@ -20,3 +21,33 @@ def test_no_steps_are_one_time_and_fewer_are_refused(make):
     np.testing.assert_allclose(make(0, t_max=0.9), [0.9])
     with pytest.raises(ValueError, match='steps'):
         make(-1)
+
+
+def test_diffusers_spacings():
+    """As its documentation lists them, timestep i being our t = (i + 1) / 1000."""
+    leading = [901, 801, 701, 601, 501, 401, 301, 201, 101, 1]
+    np.testing.assert_allclose(grid.leading(10), [*((i + 1) / 1000 for i in leading), 0], atol=1e-7)
+    trailing = [999, 899, 799, 699, 599, 499, 399, 299, 199, 99]
+    np.testing.assert_allclose(
+        grid.trailing(10), [*((i + 1) / 1000 for i in trailing), 0], atol=1e-7
+    )
+
+
+@pytest.mark.usefixtures('x64')
+def test_karras():
+    times = grid.karras(schedule.edm(80.0), 18)
+    i = np.arange(18)
+    expected = (80 ** (1 / 7) + i / 17 * (0.002 ** (1 / 7) - 80 ** (1 / 7))) ** 7
+    np.testing.assert_allclose(80 * times, [*expected, 0], rtol=1e-9)
+    assert len(grid.karras(schedule.vp(), 5, sigma_max=50.0)) == 6
+    np.testing.assert_allclose(
+        80 * grid.karras(schedule.edm(80.0), 17, to_zero=False)[-1], 0.002, rtol=1e-6
+    )
+
+
+@pytest.mark.usefixtures('x64')
+def test_logsnr_steps_are_equal():
+    times = grid.logsnr(schedule.vp(), 8, 0.9, 0.01)
+    steps = np.diff(schedule.logsnr(schedule.vp(), times))
+    np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
+    np.testing.assert_allclose(times[jnp.array([0, -1])], [0.9, 0.01], rtol=1e-9)

@@ -5,8 +5,15 @@ import pytest
 
 from jaxdiff.diffusion import prediction, schedule
 
-PREDICTIONS = [prediction.x0, prediction.eps, prediction.v]
-SCHEDULES = [schedule.cosine(), schedule.ddpm_linear()]
+PREDICTIONS = [
+    prediction.x0,
+    prediction.eps,
+    prediction.v,
+    prediction.velocity,
+    prediction.score,
+    prediction.edm(0.5),
+]
+SCHEDULES = [schedule.cosine(), schedule.vp(), schedule.ve(), schedule.flow()]
 pytestmark = pytest.mark.usefixtures('x64')
 
 
@@ -53,3 +60,29 @@ def test_eps_says_nothing_at_pure_noise():
     c = schedule.coefficients(schedule.cosine(), 1.0, jnp.zeros(()))
     assert prediction.determinant(prediction.eps, c) == 0
     assert prediction.determinant(prediction.v, c) == 1
+
+
+def test_velocity_and_score_are_what_they_are_called():
+    x0, eps, t = draw()
+    c = schedule.coefficients(schedule.cosine(), t, x0)
+    path = lambda t: jnp.cos(jnp.pi / 2 * t)[:, None] * x0 + jnp.sin(jnp.pi / 2 * t)[:, None] * eps
+    velocity = jax.jvp(path, (t,), (jnp.ones_like(t),))[1]
+    np.testing.assert_allclose(prediction.target(prediction.velocity, c, x0, eps), velocity)
+    density = lambda x: -jnp.sum((x - c.alpha * x0) ** 2 / (2 * c.sigma**2))
+    score = jax.grad(density)(c.alpha * x0 + c.sigma * eps)
+    np.testing.assert_allclose(prediction.target(prediction.score, c, x0, eps), score, rtol=1e-9)
+
+
+def test_edm_is_the_papers_preconditioning():
+    """Karras et al. 2022, table 1, at alpha = 1; and −v for unit data on a VP schedule."""
+    x0, eps, t = draw()
+    c = schedule.coefficients(schedule.edm(), t, x0)
+    skip = 0.5**2 / (c.sigma**2 + 0.5**2)
+    out = c.sigma * 0.5 / jnp.sqrt(0.5**2 + c.sigma**2)
+    expected = (x0 - skip * (x0 + c.sigma * eps)) / out
+    np.testing.assert_allclose(
+        prediction.target(prediction.edm(0.5), c, x0, eps), expected, rtol=1e-7
+    )
+    c = schedule.coefficients(schedule.cosine(), t, x0)
+    for row, v in zip(prediction.edm(1.0).row(c), prediction.v.row(c)):
+        np.testing.assert_allclose(row, -v, atol=1e-12)
