@@ -72,6 +72,7 @@ def test_a_missing_file_is_named(files, tmp_path, refused):
         (idx(np.zeros((5, 32, 32), np.uint8)), ['28x28', '(5, 32, 32)']),
         (idx(np.zeros((6, 28, 28), np.uint8)), ['(6, 28, 28)', '(5,)']),
     ],
+    ids=['text', 'cut', 'kind', 'rank', 'header', 'short', 'size', 'count'],  # gzip holds the time
 )
 def test_a_broken_file_is_named(files, tmp_path, refused, content, words):
     (files / 't10k-images-idx3-ubyte.gz').write_bytes(content)
