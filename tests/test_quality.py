@@ -1,5 +1,6 @@
 """The README's figures for the digits, measured again as it says."""
 
+import os
 import pathlib
 import re
 import subprocess
@@ -12,7 +13,11 @@ ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 def run(*command):
     done = subprocess.run(
-        [sys.executable, *map(str, command)], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, *map(str, command)],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+        env=os.environ | {'PYTHONPATH': str(ROOT)},  # the checkout, installed or not
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
