@@ -5,7 +5,7 @@ with its input scaled and the noise level embedded, and its prediction is solved
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax.numpy as jnp
 from jax import Array
@@ -13,10 +13,38 @@ from jax import Array
 from jaxdiff.diffusion.prediction import Prediction, to_x0_eps
 from jaxdiff.diffusion.schedule import Schedule, broadcast, coefficients, logsnr
 
-Denoiser = Callable[[Array, Array], Any]  # (x_t [b, ...], t a scalar or [b]) -> E[x0 | x_t]
+Denoiser = Callable[[Array, Array], Any]  # (x_t [b, ...], t a scalar or [b]) -> belief about x0
 Embedding = Callable[
     [Schedule, Array], Array
 ]  # (schedule, t) -> the noise level that a net is told
+
+
+class Learned(NamedTuple):
+    """A belief with a learned variance, for `samplers.ddpm(variance='learned')`.
+
+    `x0` is E[x0 | x_t]; `nu` says where the reverse step's log variance lies between the posterior's
+    (0) and the forward step's (1), component by component.
+
+    References: Nichol and Dhariwal 2021, arXiv:2102.09672, eq. 15.
+    """
+
+    x0: Array
+    nu: Array
+
+
+def mean(belief: Any) -> Array:
+    """E[x0 | x_t] of a belief with or without a learned variance."""
+    return belief.x0 if isinstance(belief, Learned) else belief
+
+
+def on_mean(f: Callable[[Array], Array], belief: Any) -> Any:
+    """The belief with its mean changed by `f`, a learned variance left as it is."""
+    return belief._replace(x0=f(belief.x0)) if isinstance(belief, Learned) else f(belief)
+
+
+def mean_only(denoise: Denoiser) -> Denoiser:
+    """The denoiser without its learned variance, as every sampler but DDPM's takes it."""
+    return lambda x_t, t: mean(denoise(x_t, t))
 
 
 def time_embedding(schedule: Schedule, t: Array) -> Array:
@@ -61,18 +89,25 @@ def from_network(
     schedule: Schedule,
     embedding: Embedding = time_embedding,
     sigma_data: float = 1.0,
+    learned_variance: bool = False,
 ) -> Denoiser:
-    """The denoiser of a network: `ask` it and solve its prediction for x0, equation (4)."""
+    """The denoiser of a network: `ask` it and solve its prediction for x0, equation (4).
+
+    With `learned_variance` the network's last axis is twice as long: its second half r means
+    nu = (r + 1) / 2, and the belief is `Learned`.
+    """
     predict = ask(net, schedule, embedding, sigma_data)
 
     def denoise(x_t, t):
         y = predict(x_t, t)
+        if learned_variance:
+            y, r = jnp.split(y, 2, axis=-1)
         x0, _ = to_x0_eps(prediction, coefficients(schedule, t, x_t), x_t, y)
-        return x0
+        return Learned(x0, (r + 1) / 2) if learned_variance else x0
 
     return denoise
 
 
 def clip(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """The denoiser with its belief clipped to the range of the data, as DDPM's code does."""
-    return lambda x_t, t: jnp.clip(denoise(x_t, t), low, high)
+    return lambda x_t, t: on_mean(lambda x0: jnp.clip(x0, low, high), denoise(x_t, t))
