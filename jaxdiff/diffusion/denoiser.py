@@ -111,3 +111,22 @@ def from_network(
 def clip(denoise: Denoiser, low: float = -1.0, high: float = 1.0) -> Denoiser:
     """The denoiser with its belief clipped to the range of the data, as DDPM's code does."""
     return lambda x_t, t: on_mean(lambda x0: jnp.clip(x0, low, high), denoise(x_t, t))
+
+
+def dynamic_threshold(denoise: Denoiser, percentile: float = 99.5, bound: float = 1.0) -> Denoiser:
+    """The belief clipped to its own range, then scaled into the data's.
+
+    With m the larger of `bound` and the example's `percentile` of |x0|: clip(x0, −m, m) · bound / m,
+    which keeps strong guidance from saturating.
+
+    References: Saharia et al. 2022, arXiv:2205.11487, section 2.3.
+    """
+    if not 0 < percentile <= 100:
+        raise ValueError(f'percentile must lie between 0 (excluded) and 100, got {percentile=}')
+
+    def threshold(x0):
+        axes = tuple(range(1, x0.ndim))
+        m = jnp.maximum(jnp.percentile(jnp.abs(x0), percentile, axes, keepdims=True), bound)
+        return jnp.clip(x0, -m, m) * (bound / m)
+
+    return lambda x_t, t: on_mean(threshold, denoise(x_t, t))

@@ -34,6 +34,9 @@ def run(
       records, stacked over steps (None without `record`).
     """
     times = jnp.asarray(times)
+    if jnp.issubdtype(x_1.dtype, jnp.floating):  # at least float32, whatever the denoiser works in
+        dtype = jnp.promote_types(x_1.dtype, jnp.float32)
+        x_1, times = x_1.astype(dtype), times.astype(dtype)
 
     def step(state, inputs):
         i, t, s = inputs

@@ -44,3 +44,26 @@ def test_embeddings_span_0_to_1000():
 def test_clip():
     denoise = denoiser.clip(lambda x, t: 3 * x)
     np.testing.assert_allclose(denoise(jnp.array([-1.0, 0.1, 2.0]), 0.5), [-1, 0.3, 1])
+
+
+def test_dynamic_thresholding_clips_at_the_examples_own_percentile():
+    x0 = jnp.stack([jnp.linspace(-4, 4, 201), jnp.linspace(-0.5, 0.5, 201)])
+    found = denoiser.dynamic_threshold(lambda x, t: x0, 75)(x0, 0.5)
+    # |x0| of the first is uniform on [0, 4]: its 75th percentile is 3; the second is left alone.
+    np.testing.assert_allclose(found[0], jnp.clip(x0[0] / 3, -1, 1), atol=1e-6)
+    np.testing.assert_array_equal(found[1], x0[1])
+    with pytest.raises(ValueError, match='percentile must lie'):
+        denoiser.dynamic_threshold(lambda x, t: x, 0)
+
+
+def test_a_network_with_a_learned_variance():
+    net = lambda x, level: jnp.concatenate([0.5 * x, jnp.full_like(x, 0.2)], -1)
+    x, t = jnp.ones((2, 3)), jnp.array([0.3, 0.6])
+    denoise = denoiser.from_network(net, prediction.x0, COSINE, learned_variance=True)
+    belief = denoise(x, t)
+    np.testing.assert_allclose(belief.x0, 0.5 * x, rtol=1e-6)
+    np.testing.assert_allclose(belief.nu, 0.6, rtol=1e-6)
+    np.testing.assert_array_equal(denoiser.mean_only(denoise)(x, t), belief.x0)
+    clipped = denoiser.clip(denoise, high=0.25)(x, t)
+    np.testing.assert_allclose(clipped.x0, 0.25)
+    np.testing.assert_array_equal(clipped.nu, belief.nu)
