@@ -8,6 +8,8 @@ With λ = logsnr and 0 ≤ s < t ≤ 1 (the moments are those of each component;
                                      −sigma_s² expm1(λ_t − λ_s))                           (8)
     prior       q(x_1)           ≈ N(0, sigma_1²)                                          (9)
 
+`prior(key, shape, t)` draws it for another time at which sampling is to start, N(0, sigma_t²).
+
 The variances of (7) and (8) are sigma_t² − (alpha_t/alpha_s)² sigma_s² and its product with
 sigma_s²/sigma_t², written so that nothing cancels when s is close to t.
 
@@ -26,8 +28,8 @@ from jaxdiff.diffusion.schedule import Schedule, broadcast, logsnr
 def gaussian(schedule: Schedule) -> Process:
     """The Gaussian process of a schedule; `corrupt` also returns the noise eps that it drew."""
 
-    def prior(key, shape):
-        _, sigma = schedule(1.0)
+    def prior(key, shape, t=1.0):
+        _, sigma = schedule(t)
         return sigma * jax.random.normal(key, shape, sigma.dtype)
 
     def corrupt(key, x0, t):

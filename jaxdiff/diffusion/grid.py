@@ -1,5 +1,7 @@
 """The times that a sampler visits: N steps are N + 1 times, from `t_max` down to `t_min`."""
 
+import math
+
 import jax.numpy as jnp
 from jax import Array
 
@@ -23,6 +25,7 @@ def leading(steps: int, train_steps: int = 1000, offset: int = 1) -> Array:
 
     diffusers' timestep i is our t = (i + 1) / train_steps.
     """
+    _check(steps, train_steps)
     i = jnp.arange(steps - 1, -1, -1) * (train_steps // max(steps, 1)) + offset
     return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
 
@@ -32,6 +35,7 @@ def trailing(steps: int, train_steps: int = 1000) -> Array:
 
     References: Lin et al. 2024, arXiv:2305.08891, table 2.
     """
+    _check(steps, train_steps)
     i = jnp.round(train_steps * (1 - jnp.arange(steps) / max(steps, 1))) - 1
     return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
 
@@ -46,27 +50,41 @@ def karras(
 ) -> Array:
     """Noise levels sigma / alpha with equal steps in their rho-th root, as times of `schedule`.
 
-    With `to_zero` the last step goes from sigma_min to t = 0, and `steps` counts it.
+    They start at `sigma_max`, or at the schedule's own last level where that is lower. With
+    `to_zero` the last step goes from sigma_min to t = 0, and `steps` counts it.
 
     References: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     levels = _fractions(max(steps - to_zero, 0))
-    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
+    _check(steps)
+    last = jnp.exp(-schedules.logsnr(schedule, 1.0) / 2)
+    low, high = sigma_min ** (1 / rho), jnp.minimum(sigma_max, last) ** (1 / rho)
     times = time_of_logsnr(schedule, -2 * rho * jnp.log(low + (high - low) * levels))
     return jnp.concatenate([times, jnp.zeros(1)])[: steps + 1] if to_zero else times
 
 
-def logsnr(schedule: Schedule, steps: int, t_max: float = 1.0, t_min: float = 1e-3) -> Array:
-    """Equal steps in logsnr between two times, as DPM-Solver takes them.
+def logsnr(
+    schedule: Schedule, steps: int, t_max: float = 1.0, t_min: float = 1e-3, to_zero: bool = False
+) -> Array:
+    """Equal steps in logsnr between two times, at both of which it is finite, as DPM-Solver's are.
+
+    With `to_zero` a last step goes from t_min to t = 0, and `steps` counts it.
 
     References: Lu et al. 2022, arXiv:2206.00927, section 3.4.
     """
+    _check(steps)
     end, start = schedules.logsnr(schedule, t_max), schedules.logsnr(schedule, t_min)
-    times = time_of_logsnr(schedule, start + (end - start) * _fractions(steps))
-    return times.at[0].set(t_max)
+    levels = _fractions(max(steps - to_zero, 0))
+    times = time_of_logsnr(schedule, start + (end - start) * levels).at[0].set(t_max)
+    return jnp.concatenate([times, jnp.zeros(1)])[: steps + 1] if to_zero else times
+
+
+def _check(steps, most=math.inf):
+    if not 0 <= steps <= most:
+        allowed = '0 or more' if most == math.inf else f'between 0 and {most}'
+        raise ValueError(f'the number of steps must be {allowed}, got {steps=}')
 
 
 def _fractions(steps):
-    if steps < 0:
-        raise ValueError(f'the number of steps must be 0 or more, got {steps=}')
+    _check(steps)
     return jnp.arange(steps, -1, -1) / max(steps, 1) if steps else jnp.ones(1)

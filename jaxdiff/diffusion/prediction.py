@@ -23,7 +23,8 @@ from typing import NamedTuple
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdiff.diffusion.schedule import Coef
+from jaxdiff.diffusion import schedule as schedules
+from jaxdiff.diffusion.schedule import Coef, Schedule
 
 
 class Prediction(NamedTuple):
@@ -79,3 +80,26 @@ def to_x0_eps(prediction: Prediction, coef: Coef, x_t: Array, y: Array) -> tuple
 def loss_ratio(src: Prediction, dst: Prediction, coef: Coef) -> Array:
     """Equation (5): what a squared error in `src` is multiplied by to become one in `dst`."""
     return (determinant(dst, coef) / determinant(src, coef)) ** 2
+
+
+def start(prediction: Prediction, schedule: Schedule) -> float:
+    """The latest time at which sampling can start: 1, or the schedule's own `t_max` below it.
+
+    eps and score say nothing about x0 where alpha = 0; every other prediction here starts at 1.
+    """
+    return 1.0 if _solvable(prediction, schedule, 1.0) else schedules.t_max(schedule)
+
+
+def check_start(prediction: Prediction, schedule: Schedule, t: float) -> None:
+    """Raises a ValueError where a `prediction` at t says nothing about x0."""
+    if not _solvable(prediction, schedule, t):
+        raise ValueError(
+            f'the prediction {prediction.name!r} says nothing about x0 at t={float(t):g}, where alpha '
+            f'vanishes: start the grid at t_max={start(prediction, schedule):.6g} (prediction.start)'
+        )
+
+
+def _solvable(prediction, schedule, t):
+    coef = schedules.coefficients(schedule, t, jnp.zeros(()))
+    a, b = prediction.row(coef)
+    return bool(abs(determinant(prediction, coef)) > 1e-3 * jnp.hypot(a, b))

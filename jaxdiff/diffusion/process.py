@@ -13,7 +13,7 @@ class Process(NamedTuple):
     each example of a batch its own.
     """
 
-    prior: Callable[[Array, tuple[int, ...]], Array]  # (key, shape) -> x_1, at its true scale
+    prior: Callable[..., Array]  # (key, shape) -> x_1, at its true scale
     corrupt: Callable[[Array, Array, Array], tuple[Array, Array]]  # (key, x0, t) -> x_t, its noise
     transition: Callable[[Array, Array, Array, Array], Array]  # (key, x_s, s, t) -> x_t, s < t
     posterior: Callable[[Array, Array, Any, Array, Array], Array]  # (key, x_t, belief, t, s) -> x_s

@@ -16,11 +16,29 @@ def test_quadratic_steps_shrink_towards_the_data():
     np.testing.assert_allclose(times, [1, 4 / 9, 1 / 9, 0], atol=1e-7)
 
 
-@pytest.mark.parametrize('make', [grid.uniform, grid.quadratic])
-def test_no_steps_are_one_time_and_fewer_are_refused(make):
-    np.testing.assert_allclose(make(0, t_max=0.9), [0.9])
-    with pytest.raises(ValueError, match='steps'):
-        make(-1)
+GRIDS = {
+    'uniform': grid.uniform,
+    'quadratic': grid.quadratic,
+    'leading': grid.leading,
+    'trailing': grid.trailing,
+    'karras': lambda n: grid.karras(schedule.vp(), n),
+    'logsnr': lambda n: grid.logsnr(schedule.vp(), n),
+}
+
+
+@pytest.mark.parametrize('name', GRIDS)
+def test_as_many_steps_as_asked_for(name):
+    for steps in (0, 1, 2, 7, 1000):
+        times = GRIDS[name](steps)
+        assert len(times) == steps + 1 and np.all(np.diff(times) < 0)
+    with pytest.raises(ValueError, match='number of steps must be 0 or more|between 0 and 1000'):
+        GRIDS[name](-1)
+
+
+@pytest.mark.parametrize('name', ['leading', 'trailing'])
+def test_a_chain_has_no_more_steps_than_it_was_trained_with(name):
+    with pytest.raises(ValueError, match='between 0 and 1000, got steps=1001'):
+        GRIDS[name](1001)
 
 
 def test_diffusers_spacings():
@@ -51,3 +69,20 @@ def test_logsnr_steps_are_equal():
     steps = np.diff(schedule.logsnr(schedule.vp(), times))
     np.testing.assert_allclose(steps, steps[0], rtol=1e-9)
     np.testing.assert_allclose(times[jnp.array([0, -1])], [0.9, 0.01], rtol=1e-9)
+
+
+@pytest.mark.usefixtures('x64')
+def test_a_last_step_to_the_data_is_counted():
+    for steps in (1, 2, 8):
+        times = grid.logsnr(schedule.vp(), steps, t_min=0.01, to_zero=True)
+        assert len(times) == steps + 1 and times[0] == 1 and times[-1] == 0
+        assert np.all(np.diff(times) < 0)
+    np.testing.assert_allclose(grid.logsnr(schedule.vp(), 0, to_zero=True), [1.0])
+
+
+@pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('make, last', [(schedule.ve(0.01, 50.0), 50), (schedule.edm(10.0), 10)])
+def test_karras_starts_no_later_than_the_schedule_ends(make, last):
+    times = grid.karras(make, 6, sigma_max=80.0)
+    assert np.all(np.diff(times) < 0) and len(times) == 7
+    np.testing.assert_allclose(make(times[0])[1], last, rtol=1e-3)

@@ -86,3 +86,15 @@ def test_edm_is_the_papers_preconditioning():
     c = schedule.coefficients(schedule.cosine(), t, x0)
     for row, v in zip(prediction.edm(1.0).row(c), prediction.v.row(c)):
         np.testing.assert_allclose(row, -v, atol=1e-12)
+
+
+def test_predictions_that_divide_by_alpha_start_where_they_can():
+    for p in PREDICTIONS:
+        divides = p.name in ('eps', 'score')
+        assert (prediction.start(p, schedule.cosine()) < 1) == divides
+        assert (prediction.start(p, schedule.flow()) < 1) == divides
+        for make in (schedule.ddpm_linear(), schedule.ve(0.01, 1348.0), schedule.edm(80.0)):
+            assert prediction.start(p, make) == 1
+        prediction.check_start(p, schedule.cosine(), prediction.start(p, schedule.cosine()))
+    with pytest.raises(ValueError, match="'eps' says nothing about x0 at t=1.*t_max=0.99"):
+        prediction.check_start(prediction.eps, schedule.cosine(), 1.0)
