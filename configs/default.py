@@ -35,24 +35,48 @@ def get_config() -> ConfigDict:
     config.codec.dequantize = False
 
     config.diffusion = ConfigDict()
-    # 'cosine', 'cosine_ddpm' (Nichol and Dhariwal's discrete one) or 'ddpm_linear'.
+    # 'cosine', 'cosine_ddpm' (Nichol and Dhariwal's discrete one), 'ddpm_linear', 'scaled_linear'
+    # (Stable Diffusion's), 'sigmoid', 'vp', 'sub_vp', 've', 'edm', 'flow' (rectified flow), or
+    # 'learned' with the network, by the variational bound.
     config.diffusion.schedule = 'cosine'
-    # What the network predicts: 'x0', 'eps' or 'v'.
+    # Noise levels between which 've' runs; 'edm' ends at sigma_max.
+    config.diffusion.sigma_min = 0.01
+    config.diffusion.sigma_max = 80.0
+    # More noise for larger images: multiplies sigma / alpha; 1.0 leaves the schedule as it is.
+    config.diffusion.shift = 1.0
+    # Stretch the schedule so that it ends without any signal.
+    config.diffusion.zero_terminal_snr = False
+    # What the network predicts: 'x0', 'eps', 'v', 'velocity', 'score' or 'edm' (preconditioned).
     config.diffusion.prediction = 'v'
+    # Predict the reverse step's variance too, for loss.name = 'hybrid' and sample.variance = 'learned'.
+    config.diffusion.learned_variance = False
     # How the network is told of the noise: 'time' (1000 t) or 'logsnr'.
     config.diffusion.embedding = 'time'
     # Standard deviation of the data in diffusion space, for the scaling of the network's input.
     config.diffusion.sigma_data = 1.0
 
     config.loss = ConfigDict()
-    # 'simple' (plain squared error of the prediction), 'min_snr' or 'p2'.
+    # 'denoising' (a weighted squared error), 'hybrid' (improved DDPM's, for a learned variance) or
+    # 'variational' (the continuous-time bound, in bits per dimension).
+    config.loss.name = 'denoising'
+    # 'simple' (plain squared error of the prediction), 'min_snr', 'p2', 'eps' (squared error in
+    # eps), 'edm', 'likelihood' or 'sigmoid'.
     config.loss.weighting = 'simple'
     config.loss.min_snr_gamma = 5.0
     config.loss.p2_gamma = 1.0
     config.loss.p2_k = 1.0
+    # The logsnr at which the sigmoid weighting fades out.
+    config.loss.sigmoid_b = 0.0
+    # Share of the bound in the hybrid loss.
+    config.loss.hybrid_weight = 1e-3
     # Training times in [t_min, 1): 'low_discrepancy' (spread evenly over the batch) or 'independent'.
     config.loss.times = 'low_discrepancy'
     config.loss.t_min = 1e-4
+    # How they are distributed: 'uniform', 'log_normal' (EDM: the log of the noise is normal) or
+    # 'logit_normal' (Stable Diffusion 3), the last two with this mean and standard deviation.
+    config.loss.distribution = 'uniform'
+    config.loss.time_mean = -1.2
+    config.loss.time_std = 1.2
     # Train on the times 1/N, …, 1 only (DDPM: 1000); 0 is continuous time.
     config.loss.discrete_steps = 0
     # Share of the examples whose condition is hidden, for classifier-free guidance.
@@ -114,19 +138,45 @@ def get_config() -> ConfigDict:
     config.train.keep = 2
 
     config.sample = ConfigDict()
-    # 'ddim' or 'ddpm'.
+    # 'ddim', 'ddpm', 'euler', 'heun', 'rk4', 'ode_adaptive', 'dpmpp_1s', 'dpmpp_2s', 'dpmpp_2m',
+    # 'dpmpp_3m', 'deis', 'unipc'; with noise 'dpmpp_2m_sde', 'heun_stochastic', 'euler_ancestral',
+    # 'euler_maruyama', 'predictor_corrector', 'annealed_langevin'.
     config.sample.sampler = 'ddim'
     config.sample.steps = 50
     # DDIM's noise: 0.0 deterministic … 1.0 as DDPM.
     config.sample.eta = 0.0
-    # DDPM's variance: 'small' (the posterior's) or 'large' (the forward step's).
+    # DDPM's variance: 'small' (the posterior's), 'large' (the forward step's) or 'learned'.
     config.sample.variance = 'small'
-    # The times visited: 'uniform' or 'quadratic'.
+    # The variable in which 'euler', 'heun' and 'rk4' step: 't' or 'sigma' (sigma / alpha).
+    config.sample.variable = 'sigma'
+    # Order of 'deis' and 'unipc'.
+    config.sample.order = 2
+    # Noise that 'heun_stochastic' puts back, over all steps.
+    config.sample.churn = 40.0
+    # Langevin steps per level of 'predictor_corrector' and 'annealed_langevin', and their size.
+    config.sample.corrections = 1
+    config.sample.snr = 0.16
+    # Absolute and relative error allowed to 'ode_adaptive'.
+    config.sample.tolerance = 1e-3
+    # The times visited: 'uniform', 'quadratic', 'leading' and 'trailing' (diffusers' spacings),
+    # 'karras' (with the three values below) or 'logsnr'.
     config.sample.grid = 'uniform'
+    config.sample.sigma_min = 0.002
+    config.sample.sigma_max = 80.0
+    config.sample.rho = 7.0
     # Classifier-free guidance scale: 1.0 is the plain conditional model, 0.0 the unconditional one.
     config.sample.guidance = 1.0
+    # Guide at the times guidance_to < t <= guidance_from only.
+    config.sample.guidance_from = 1.0
+    config.sample.guidance_to = 0.0
+    # Share of the conditional belief's contrast that guidance keeps.
+    config.sample.guidance_rescale = 0.0
+    # Guide by CFG++, with sample.guidance between 0 and 1.
+    config.sample.cfgpp = False
     # Clip the belief about x0 to [-1, 1] at each step.
     config.sample.clip = True
+    # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.
+    config.sample.threshold = 0.0
     # Samples in a grid that training draws, and samples drawn at once.
     config.sample.num = 80
     config.sample.batch_size = 80

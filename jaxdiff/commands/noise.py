@@ -73,10 +73,12 @@ def prepare(
         'run': reverse and reverse.made,
         'versions': manifest.versions(),
     }
-    schedule, codec = (
-        build.SCHEDULES[config.diffusion.schedule](),
-        build.codec(config, dataset.levels),
-    )
+    schedule = build.noise_schedule(config)
+    if schedule is None:
+        if reverse is None:
+            raise ValueError('a learned schedule is known from its run only: give --workdir')
+        schedule = build.schedule_of(reverse.model, reverse.params)
+    codec = build.codec(config, dataset.levels)
     return Job(schedule, codec, images, seed, reverse, path, made)
 
 
@@ -88,7 +90,7 @@ def run(job: Job) -> list[epath.Path]:
         draw = sampling.sampler(r.config, r.model, film=True)
         n = len(job.images)
         (frames,) = sampling.draw_all(draw, r.model, r.params, r.labels, r.seed, n, n)
-        branches.append(sampling.reverse_branch(r.config, r.model, frames))
+        branches.append(sampling.reverse_branch(r.config, r.model, r.params, frames))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
     grid.save_png(paths[0], film.figure(branches, rows=len(job.images)), job.made)

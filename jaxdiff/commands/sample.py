@@ -120,7 +120,7 @@ def run(job: Job) -> list[epath.Path]:
         labels = None if job.labels is None else job.labels[:rows]
         draw = sampler(job.config, job.model, film=True)
         (frames,) = draw_all(draw, job.model, job.params, labels, job.seed, rows, rows)
-        branch = reverse_branch(job.config, job.model, frames)
+        branch = reverse_branch(job.config, job.model, job.params, frames)
         grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
         films.animation(_film(job.out, '.gif'), [branch])
     return _outputs(job.out, job.film)
@@ -200,9 +200,12 @@ def picture(samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
     return grid.tile(samples[:1024], columns)
 
 
-def reverse_branch(config: ConfigDict, model: build.Model, frames: np.ndarray) -> films.Branch:
+def reverse_branch(
+    config: ConfigDict, model: build.Model, params: Any, frames: np.ndarray
+) -> films.Branch:
     """The frames of a sampling run as the reverse branch of a film."""
-    return films.Branch('reverse: from noise to a sample', frames, build.visited(config, model))
+    times = build.visited(config, model, params)
+    return films.Branch('reverse: from noise to a sample', frames, times)
 
 
 def _with(out, ending):

@@ -5,32 +5,48 @@ to data by asking the denoiser. The equations are numbered through the modules' 
 """
 
 from jaxdiff.diffusion import (
+    categorical,
+    consistency,
     denoiser,
     exact,
     gaussian,
     grid,
     guidance,
+    importance,
+    learned,
     loss,
+    ordinal,
     prediction,
     process,
+    progressive,
     samplers,
     schedule,
     times,
+    token_bound,
+    variational,
 )
 from jaxdiff.diffusion.sample import run, sample
 
 __all__ = [
+    'categorical',
+    'consistency',
     'denoiser',
     'exact',
     'gaussian',
     'grid',
     'guidance',
+    'importance',
+    'learned',
     'loss',
+    'ordinal',
     'prediction',
     'process',
+    'progressive',
     'run',
     'sample',
     'samplers',
     'schedule',
     'times',
+    'token_bound',
+    'variational',
 ]

@@ -90,7 +90,9 @@ def rescaled(guided: Denoiser, conditional: Denoiser, share: float) -> Denoiser:
 
         def rescale(x0):
             own = jnp.std(x0, axes, keepdims=True)
-            ratio = jnp.where(own > 0, deviation / jnp.where(own > 0, own, 1), 1)
+            size = jnp.max(jnp.abs(x0), axes, keepdims=True)
+            flat = own <= 10 * jnp.finfo(x0.dtype).eps * size  # but for rounding: left as it is
+            ratio = jnp.where(flat, 1, deviation / jnp.where(flat, 1, own))
             return share * ratio * x0 + (1 - share) * x0
 
         return on_mean(rescale, guided(x_t, t))
@@ -130,7 +132,8 @@ def cfgpp(sampler: Sampler, schedule: Schedule, unconditional: Denoiser, scale: 
         x_s = step(unconditional) + scale · alpha_s (x0_conditional − x0_unconditional),   (331)
 
     that is, the belief is guided and the noise that is put back is the unconditional one. On DDIM
-    it equals `classifier_free` with the scale −scale / expm1((λ_t − λ_s) / 2), λ the logsnr.
+    it equals `classifier_free` with the scale −scale / expm1((λ_t − λ_s) / 2), λ the logsnr: the
+    push is per step, so that more steps push further.
 
     The denoiser that the sampler is run with is the conditional one. `nfe` counts the sampler's
     own evaluations and one of the conditional; the unconditional at x_t is already among them.

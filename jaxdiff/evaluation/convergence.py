@@ -25,14 +25,28 @@ def orders(
 ) -> np.ndarray:
     """The order that a sampler shows between each two numbers of steps, [len(steps) − 1].
 
-    It walks the probability flow of a mixture of three Gaussians in the plane, whose denoiser is
-    known, between two times inside (0, 1); its largest error, against SciPy's eighth-order solver,
-    falls as steps^−order. Call it in double precision (`jax.enable_x64`): a sampler of your own,
+    Its `errors` fall as steps^−order. Call it in double precision (`jax.enable_x64`): a sampler of
+    your own,
 
         orders(my_sampler, schedule.cosine())[-1]        # at least its order − 0.25
 
     Args:
       make: a schedule's sampler, deterministic.
+    """
+    found = errors(make, schedule, steps, interval)
+    return np.log(np.divide(found[:-1], found[1:])) / np.log(np.divide(steps[1:], steps[:-1]))
+
+
+def errors(
+    make: Callable[[Schedule], Sampler],
+    schedule: Schedule,
+    steps: tuple[int, ...] = (32, 64, 128),
+    interval: tuple[float, float] = (0.8, 0.2),
+) -> list[float]:
+    """A sampler's largest error for each number of steps, against SciPy's eighth-order solver.
+
+    It walks the probability flow of a mixture of three Gaussians in the plane, whose denoiser is
+    known, between two times inside (0, 1), in equal steps.
     """
     t, s = interval
     denoise = exact.mixture(schedule, WEIGHTS, MEANS, STDS)
@@ -41,8 +55,7 @@ def orders(
     expected = flow(denoise, schedule, start, t, s)
     keys = jax.random.split(jax.random.key(0), len(start))
     walk = jax.jit(lambda times: sample(keys, denoise, make(schedule), start, times))
-    errors = [np.abs(walk(grid.uniform(n, t, s)) - expected).max() for n in steps]
-    return np.log(np.divide(errors[:-1], errors[1:])) / np.log(np.divide(steps[1:], steps[:-1]))
+    return [float(np.abs(walk(grid.uniform(n, t, s)) - expected).max()) for n in steps]
 
 
 def flow(denoise: Denoiser, schedule: Schedule, x: jax.Array, t: float, s: float) -> np.ndarray:

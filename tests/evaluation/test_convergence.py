@@ -25,15 +25,75 @@ ORDERS = {
     'dpmpp_2s': (samplers.dpmpp_2s, 2),
     'dpmpp_2m': (samplers.dpmpp_2m, 2),
     'dpmpp_3m': (samplers.dpmpp_3m, 3),
+    'deis_2': (samplers.deis, 2),
+    'deis_3': (functools.partial(samplers.deis, order=3), 3),
+    'unipc_1': (functools.partial(samplers.unipc, p=1), 1),
+    'unipc_2': (samplers.unipc, 2),
+    'unipc_3': (functools.partial(samplers.unipc, p=3), 3),
 }
+STEPS = (48, 96, 192)
+
+
+@functools.cache
+def shown(name, schedule_name):
+    return convergence.orders(ORDERS[name][0], SCHEDULES[schedule_name], steps=STEPS)
 
 
 @pytest.mark.parametrize('schedule_name', SCHEDULES)
 @pytest.mark.parametrize('name', ORDERS)
 def test_the_error_falls_with_the_samplers_order(name, schedule_name):
-    make, order = ORDERS[name]
-    shown = convergence.orders(make, SCHEDULES[schedule_name], steps=(48, 96, 192))
-    assert np.all(shown >= order - 0.25), shown
+    orders = shown(name, schedule_name)
+    assert np.all(orders >= ORDERS[name][1] - 0.25), orders
+
+
+@pytest.mark.parametrize(
+    'name, schedule_name', [('unipc_1', 'vp'), ('unipc_1', 've'), ('unipc_2', 've')]
+)
+def test_unipcs_corrector_adds_an_order(name, schedule_name):
+    orders = shown(name, schedule_name)
+    assert np.all(orders >= ORDERS[name][1] + 1 - 0.25), orders
+
+
+def test_unipcs_other_variant_has_the_order_too():
+    make = functools.partial(samplers.unipc, variant='bh1')
+    assert np.all(convergence.orders(make, SCHEDULES['flow'], STEPS) >= 1.75)
+
+
+def third_order(make, second_difference):
+    """A user's own sampler: 3M as published, its second difference multiplied by a number."""
+    half = lambda t: schedule.logsnr(make, t) / 2
+    first = samplers.dpmpp_2s(make)
+
+    def init(x_1, denoise, times):
+        memory = jnp.int32(0), jnp.zeros((2, *x_1.shape)), jnp.zeros(2)
+        return samplers.State(x_1, jnp.int32(0), memory)
+
+    def step(keys, state, t, s, denoise):
+        (count, (m_1, m_2), (t_1, t_2)), m_0 = state.memory, denoise(state.x, t)
+        (alpha, sigma), h = make(s), half(s) - half(t)
+        r_0, r_1 = (half(t) - half(t_1)) / h, (half(t_1) - half(t_2)) / h
+        d1_0, d1_1 = (m_0 - m_1) / r_0, (m_1 - m_2) / r_1
+        d1 = d1_0 + r_0 / (r_0 + r_1) * (d1_0 - d1_1)
+        d2 = second_difference * (d1_0 - d1_1) / (r_0 + r_1)
+        e = jnp.expm1(-h)
+        line = sigma / make(t)[1] * state.x - alpha * e * m_0
+        second = line + alpha * (e / h + 1) * d1_0
+        third = line + alpha * (e / h + 1) * d1 - alpha * ((e + h) / h**2 - 0.5) * d2
+        start = first.step(keys, state, t, s, denoise).x
+        x = jnp.where(count == 0, start, jnp.where(count == 1, second, third))
+        memory = count + 1, jnp.stack([m_0, m_1]), jnp.stack([t, t_1])
+        return samplers.State(x, state.nfe + 1, memory)
+
+    return samplers.Sampler(init, step)
+
+
+def test_a_users_own_sampler_is_held_to_its_order_and_a_broken_one_is_caught():
+    """DPM-Solver++ 3M as published lacks a factor of 2 in its second difference, and an order."""
+    orders = lambda factor: convergence.orders(
+        functools.partial(third_order, second_difference=factor), SCHEDULES['flow'], STEPS
+    )
+    assert np.all(orders(2) >= 2.75), orders(2)
+    assert np.all(orders(1) < 2.75), orders(1)
 
 
 @pytest.mark.parametrize('name', SCHEDULES)
@@ -60,7 +120,16 @@ def test_the_step_to_sigma_zero_returns_the_belief(name):
 
 @pytest.mark.parametrize(
     'name, per_step, extra',
-    [('heun', 2, 0), ('rk4', 4, 0), ('dpmpp_2s', 2, 0), ('dpmpp_2m', 1, 0), ('dpmpp_3m', 1, 1)],
+    [
+        ('heun', 2, 0),
+        ('rk4', 4, 0),
+        ('dpmpp_2s', 2, 0),
+        ('dpmpp_2m', 1, 0),
+        ('dpmpp_3m', 1, 1),
+        ('deis_2', 1, 0),
+        ('deis_3', 1, 1),
+        ('unipc_3', 1, 0),
+    ],
 )
 def test_evaluations_are_counted(name, per_step, extra):
     make, calls = SCHEDULES['vp'], []

@@ -31,3 +31,16 @@ def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
         return State(at_s.alpha * x0 + at_s.sigma * noise, state.nfe + 1)
 
     return Sampler(start, step)
+
+
+def euler_ancestral(schedule: Schedule, eta: float = 1.0) -> Sampler:
+    """k-diffusion's ancestral Euler sampler: DDIM, with another default.
+
+    In y = x / alpha and u = sigma / alpha it goes down to u_down and up again by noise of u_up,
+
+        u_up² = eta² u_s² (1 − u_s² / u_t²),    u_down² = u_s² − u_up²,                    (158)
+
+    y_s = x0 + u_down eps + u_up z. That is equation (11) for every eta between 0 and 1, since
+    e = u_s² / u_t² − 1; its cap on u_up acts for eta > 1 only, which is refused here.
+    """
+    return ddim(schedule, eta)

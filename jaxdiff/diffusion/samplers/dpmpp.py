@@ -9,15 +9,13 @@ is integrated term by term. A step to sigma = 0 (h = ∞) returns the belief.
 References: Lu et al. 2022, arXiv:2211.01095.
 """
 
-from typing import NamedTuple
-
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from jaxdiff.diffusion.samplers.base import Sampler, State, normal, start
 from jaxdiff.diffusion.samplers.ddim import ddim
-from jaxdiff.diffusion.schedule import Schedule, logsnr, time_of_logsnr
+from jaxdiff.diffusion.samplers.multistep import decay, half, midpoint, remember, with_memory
+from jaxdiff.diffusion.schedule import Schedule
 
 dpmpp_1s = ddim  # the first order is DDIM (Lu et al. 2022, section 4)
 
@@ -26,7 +24,7 @@ def dpmpp_2s(schedule: Schedule) -> Sampler:
     """Single-step, order 2, two evaluations a step: a belief at half of h (algorithm 1)."""
 
     def step(keys, state, t, s, denoise):
-        x, nfe = _single(schedule, state.x, t, s, denoise, denoise(state.x, t))
+        x, nfe = midpoint(schedule, state.x, t, s, denoise, denoise(state.x, t))
         return State(x, state.nfe + 1 + nfe)
 
     return Sampler(start, step)
@@ -36,12 +34,12 @@ def dpmpp_2m(schedule: Schedule) -> Sampler:
     """Multi-step, order 2, one evaluation a step: a line through two beliefs (algorithm 2)."""
 
     def step(keys, state, t, s, denoise):
-        x0, h = denoise(state.x, t), _half(schedule, t, s)
+        x0, h = denoise(state.x, t), half(schedule, t, s)
         mean = x0 + _line(schedule, state.memory, x0, t, h)[0] / 2
-        x = _decay(schedule, t, s) * state.x - schedule(s)[0] * jnp.expm1(-h) * mean
-        return State(x, state.nfe + 1, _remember(state.memory, x0, t))
+        x = decay(schedule, t, s) * state.x - schedule(s)[0] * jnp.expm1(-h) * mean
+        return State(x, state.nfe + 1, remember(state.memory, x0, t))
 
-    return Sampler(_with_memory(1), step)
+    return Sampler(with_memory(1), step)
 
 
 def dpmpp_3m(schedule: Schedule) -> Sampler:
@@ -52,11 +50,11 @@ def dpmpp_3m(schedule: Schedule) -> Sampler:
     """
 
     def step(keys, state, t, s, denoise):
-        x0, h = denoise(state.x, t), _half(schedule, t, s)
+        x0, h = denoise(state.x, t), half(schedule, t, s)
         (alpha, sigma), memory = schedule(s), state.memory
 
         def first(x):
-            return _single(schedule, x, t, s, denoise, x0)
+            return midpoint(schedule, x, t, s, denoise, x0)
 
         def later(x):
             d1_0, r0 = _line(schedule, memory, x0, t, h)
@@ -75,12 +73,12 @@ def dpmpp_3m(schedule: Schedule) -> Sampler:
             phi_3 = 0.5 - phi_2 / h
             parabola = phi_2 * (d1_0 + r0 * bend) + phi_3 * 2 * bend
             mean = phi_1 * x0 + jnp.where(curved, parabola, phi_1 * d1_0 / 2)
-            return _decay(schedule, t, s) * x + alpha * mean, 0
+            return decay(schedule, t, s) * x + alpha * mean, 0
 
         x, nfe = jax.lax.cond(memory.count == 0, first, later, state.x)
-        return State(x, state.nfe + 1 + nfe, _remember(memory, x0, t))
+        return State(x, state.nfe + 1 + nfe, remember(memory, x0, t))
 
-    return Sampler(_with_memory(2), step)
+    return Sampler(with_memory(2), step)
 
 
 def dpmpp_2m_sde(schedule: Schedule) -> Sampler:
@@ -92,39 +90,15 @@ def dpmpp_2m_sde(schedule: Schedule) -> Sampler:
     """
 
     def step(keys, state, t, s, denoise):
-        x0, h = denoise(state.x, t), _half(schedule, t, s)
+        x0, h = denoise(state.x, t), half(schedule, t, s)
         mean = x0 + _line(schedule, state.memory, x0, t, h)[0] / 2
         alpha, sigma = schedule(s)
         gain = -jnp.expm1(-2 * h)
         noise = sigma * jnp.sqrt(gain) * normal(keys, state.x)
-        x = _decay(schedule, t, s) * jnp.exp(-h) * state.x + alpha * gain * mean + noise
-        return State(x, state.nfe + 1, _remember(state.memory, x0, t))
+        x = decay(schedule, t, s) * jnp.exp(-h) * state.x + alpha * gain * mean + noise
+        return State(x, state.nfe + 1, remember(state.memory, x0, t))
 
-    return Sampler(_with_memory(1), step)
-
-
-class Memory(NamedTuple):
-    """The last beliefs, newest first, [k, b, ...], their times [k], and how many there are."""
-
-    beliefs: Array
-    times: Array
-    count: Array
-
-
-def _with_memory(k):
-    def init(x_1, denoise, times):
-        belief = jax.eval_shape(denoise, x_1, times[0])
-        memory = Memory(
-            jnp.zeros((k, *belief.shape), belief.dtype), jnp.zeros(k, times.dtype), jnp.int32(0)
-        )
-        return State(x_1, jnp.zeros((), jnp.int32), memory)
-
-    return init
-
-
-def _remember(memory, x0, t):
-    push = lambda old, new: jnp.concatenate([new[None], old[:-1]])
-    return Memory(push(memory.beliefs, x0), push(memory.times, t), memory.count + 1)
+    return Sampler(with_memory(1), step)
 
 
 def _line(schedule, memory, x0, t, h):
@@ -134,27 +108,6 @@ def _line(schedule, memory, x0, t, h):
 
 def _difference(schedule, newer, t, older, t_older, h, known):
     """(D(t) − D(t_older)) / r and r = (λ_t − λ_older) / h: zero where `known` is false or h = ∞."""
-    r = _half(schedule, t_older, t) / h
+    r = half(schedule, t_older, t) / h
     usable = known & (r > 0) & jnp.isfinite(r)
     return jnp.where(usable, (newer - older) / jnp.where(usable, r, 1), 0), r
-
-
-def _single(schedule, x, t, s, denoise, x0):
-    """2S's step given the belief at t; with sigma_s = 0 the belief itself. Returns (x_s, evaluations)."""
-    h = _half(schedule, t, s)
-    alpha, sigma = schedule(s)
-
-    def inside(x):
-        m = time_of_logsnr(schedule, (logsnr(schedule, t) + logsnr(schedule, s)) / 2)
-        middle = _decay(schedule, t, m) * x - schedule(m)[0] * jnp.expm1(-h / 2) * x0
-        return _decay(schedule, t, s) * x - alpha * jnp.expm1(-h) * denoise(middle, m), 1
-
-    return jax.lax.cond(sigma > 0, inside, lambda x: (alpha * x0, 0), x)
-
-
-def _half(schedule, t, s):
-    return (logsnr(schedule, s) - logsnr(schedule, t)) / 2
-
-
-def _decay(schedule, t, s):
-    return schedule(s)[1] / schedule(t)[1]

@@ -1,0 +1,226 @@
+"""What a config may hold: each value alone, and the combinations that can work."""
+
+import sys
+
+from ml_collections import ConfigDict
+
+from jaxdiff import config as configs
+from jaxdiff.build import names
+from jaxdiff.build.model import noise_schedule
+from jaxdiff.build.sampling import times_of
+
+CHOICES = {
+    'codec.name': ('pixels',),
+    'diffusion.schedule': (*names.SCHEDULES, names.LEARNED),
+    'diffusion.prediction': tuple(names.PREDICTIONS),
+    'diffusion.embedding': tuple(names.EMBEDDINGS),
+    'loss.name': ('denoising', 'hybrid', 'variational'),
+    'loss.weighting': tuple(names.WEIGHTINGS),
+    'loss.times': ('low_discrepancy', 'independent'),
+    'loss.distribution': tuple(names.DISTRIBUTIONS),
+    'net.name': ('unet',),
+    'net.condition': ('', 'class'),
+    'net.dtype': ('float32', 'bfloat16'),
+    'optimizer.name': tuple(names.OPTIMIZERS),
+    'optimizer.decay': ('constant', 'cosine'),
+    'train.parallel': ('pmap',),
+    'sample.sampler': tuple(names.SAMPLERS),
+    'sample.variance': ('small', 'large', 'learned'),
+    'sample.variable': ('t', 'sigma'),
+    'sample.grid': tuple(names.GRIDS),
+}
+# The least and the largest allowed; None is no bound.
+RANGES = {
+    'seed': (0, 2**31 - 1),
+    'data.image_size': (0, None),
+    'diffusion.sigma_data': (1e-6, None),
+    'diffusion.sigma_min': (1e-9, None),
+    'diffusion.sigma_max': (1e-6, None),
+    'diffusion.shift': (1e-3, None),
+    'loss.min_snr_gamma': (1e-6, None),
+    'loss.p2_gamma': (0, None),
+    'loss.p2_k': (1e-6, None),
+    'loss.sigmoid_b': (-100, 100),
+    'loss.time_mean': (-100, 100),
+    'loss.time_std': (1e-6, None),
+    'loss.t_min': (1e-6, 0.5),
+    'loss.hybrid_weight': (0, None),
+    'loss.discrete_steps': (0, None),
+    'loss.condition_dropout': (0, 1),
+    'net.channels': (1, None),
+    'net.blocks': (1, None),
+    'net.heads': (1, None),
+    'net.dropout': (0, 0.99),
+    'optimizer.learning_rate': (0, None),
+    'optimizer.warmup': (0, None),
+    'optimizer.weight_decay': (0, None),
+    'optimizer.clip': (0, None),
+    'optimizer.b1': (0, 0.999999),
+    'optimizer.b2': (0, 0.999999),
+    'optimizer.eps': (0, None),
+    'ema.decay': (0, 0.9999999),
+    'train.steps': (1, None),
+    'train.batch_size': (1, None),
+    'train.accumulate': (1, None),
+    'train.log_every': (1, None),
+    'train.checkpoint_every': (1, None),
+    'train.sample_every': (0, None),
+    'train.keep': (1, None),
+    'sample.steps': (1, None),
+    'sample.eta': (0, 1),
+    'sample.order': (1, 3),
+    'sample.churn': (0, None),
+    'sample.corrections': (1, None),
+    'sample.snr': (1e-6, 0.999999),
+    'sample.tolerance': (1e-12, 1),
+    'sample.sigma_min': (1e-9, None),
+    'sample.sigma_max': (1e-6, None),
+    'sample.rho': (1e-3, None),
+    'sample.guidance': (0, None),
+    'sample.guidance_from': (0, 1),
+    'sample.guidance_to': (0, 1),
+    'sample.guidance_rescale': (0, 1),
+    'sample.threshold': (0, 100),
+    'sample.num': (1, None),
+    'sample.batch_size': (1, None),
+}
+
+
+def check(config: ConfigDict) -> None:
+    """Raises a ValueError that names the key where a value or a combination can't work."""
+    values = configs.flat(config)
+    for key, allowed in CHOICES.items():
+        if values[key] not in allowed:
+            raise ValueError(
+                f'{key} must be one of {", ".join(map(repr, allowed))}, got {values[key]!r}'
+            )
+    for key, (low, high) in RANGES.items():
+        if not low <= values[key] <= (sys.float_info.max if high is None else high):
+            bound = f'at least {low}' if high is None else f'between {low} and {high}'
+            raise ValueError(f'{key} must be {bound}, got {values[key]!r}')
+    if not config.net.multipliers or min(config.net.multipliers) < 1:
+        raise ValueError(f'net.multipliers must be positive, got {config.net.multipliers}')
+    if bool(config.data.name) == bool(config.data.path):
+        raise ValueError(
+            'exactly one of data.name and data.path must be given; set the other to ""'
+        )
+    if config.train.batch_size % config.train.accumulate:
+        raise ValueError(
+            f'train.batch_size={config.train.batch_size} must be a multiple of '
+            f'train.accumulate={config.train.accumulate}'
+        )
+    if config.optimizer.weight_decay and config.optimizer.name != 'adamw':
+        raise ValueError("optimizer.weight_decay needs optimizer.name='adamw'")
+    _check_diffusion(config.diffusion)
+    _check_loss(config)
+    _check_sample(config)
+
+
+def _check_diffusion(c):
+    if c.shift != 1 and c.schedule not in (*names.VARIANCE_PRESERVING, 'flow'):
+        raise ValueError(
+            f'diffusion.shift={c.shift} needs a schedule that can be shifted '
+            f'({", ".join(names.VARIANCE_PRESERVING)}, flow), got {c.schedule!r}'
+        )
+    if c.zero_terminal_snr and c.schedule not in names.VARIANCE_PRESERVING:
+        raise ValueError(
+            'diffusion.zero_terminal_snr needs a schedule that preserves variance '
+            f'({", ".join(names.VARIANCE_PRESERVING)}), got {c.schedule!r}'
+        )
+    if c.sigma_min >= c.sigma_max:
+        raise ValueError(
+            'diffusion.sigma_min must be less than diffusion.sigma_max, '
+            f'got {c.sigma_min} and {c.sigma_max}'
+        )
+    if c.schedule in ('edm', names.LEARNED) and c.embedding != 'logsnr':
+        raise ValueError(
+            f"diffusion.schedule={c.schedule!r} needs diffusion.embedding='logsnr': "
+            'its time says too little of the noise'
+        )
+
+
+def _check_loss(config):
+    c, d = config.loss, config.diffusion
+    if c.discrete_steps and c.distribution != 'uniform':
+        raise ValueError(
+            f"loss.discrete_steps={c.discrete_steps} needs loss.distribution='uniform', "
+            f'got {c.distribution!r}'
+        )
+    if d.prediction == 'score' and c.name != 'variational' and c.weighting == 'simple':
+        raise ValueError(
+            "diffusion.prediction='score' has a target that grows as 1 / sigma: give a "
+            "loss.weighting such as 'eps'"
+        )
+    if d.learned_variance != (c.name == 'hybrid'):
+        raise ValueError(
+            "loss.name='hybrid' and diffusion.learned_variance=True need each other, got "
+            f'{c.name!r} and {d.learned_variance}'
+        )
+    if c.name == 'hybrid' and c.discrete_steps < 2:
+        raise ValueError(
+            f"loss.name='hybrid' needs loss.discrete_steps of 2 or more, got {c.discrete_steps}"
+        )
+    if d.schedule == names.LEARNED and c.name != 'variational':
+        raise ValueError(
+            f"diffusion.schedule='learned' needs loss.name='variational', got {c.name!r}"
+        )
+    if c.name == 'variational' and (c.discrete_steps or c.distribution != 'uniform'):
+        raise ValueError(
+            "loss.name='variational' needs loss.distribution='uniform' and loss.discrete_steps=0"
+        )
+    if c.name == 'variational' and c.weighting != 'simple':
+        raise ValueError(
+            f"loss.name='variational' has its own weight: loss.weighting must be 'simple', got {c.weighting!r}"
+        )
+
+
+def _check_sample(config):
+    c = config.sample
+    if c.guidance != 1 and not guided(config):
+        raise ValueError(
+            f'sample.guidance={c.guidance} needs a model trained with '
+            "net.condition='class' and loss.condition_dropout between 0 and 1"
+        )
+    if c.cfgpp and not (guided(config) and c.guidance <= 1):
+        raise ValueError(
+            f'sample.cfgpp needs a guided model and sample.guidance between 0 and 1, got {c.guidance}'
+        )
+    if c.cfgpp and (c.guidance_rescale or c.guidance_from < 1 or c.guidance_to > 0):
+        raise ValueError('sample.cfgpp goes without sample.guidance_rescale, _from and _to')
+    if not c.guidance_to <= c.guidance_from:
+        raise ValueError(
+            'sample.guidance_to must be at most sample.guidance_from, '
+            f'got {c.guidance_to} and {c.guidance_from}'
+        )
+    if c.threshold and not c.clip:
+        raise ValueError('sample.threshold is a way to clip: it needs sample.clip=True')
+    if c.eta and c.sampler != 'ddim':
+        raise ValueError(f"sample.eta is DDIM's; sample.sampler is {c.sampler!r}")
+    if c.variance == 'learned' and not (c.sampler == 'ddpm' and config.diffusion.learned_variance):
+        raise ValueError(
+            "sample.variance='learned' needs sample.sampler='ddpm' and a model with "
+            'diffusion.learned_variance=True'
+        )
+    if c.sigma_min >= c.sigma_max:
+        raise ValueError(
+            f'sample.sigma_min must be less than sample.sigma_max, got {c.sigma_min} and {c.sigma_max}'
+        )
+    if c.grid in ('leading', 'trailing') and c.steps > 1000:
+        raise ValueError(f'sample.grid={c.grid!r} has at most 1000 steps, got {c.steps}')
+    schedule, d = noise_schedule(config), config.diffusion
+    if schedule is not None:
+        times_of(c, schedule, names.PREDICTIONS[d.prediction](d))
+
+
+def guided(config: ConfigDict) -> bool:
+    """Whether the model knows its condition and its absence, as guidance needs."""
+    return bool(config.net.condition) and 0 < config.loss.condition_dropout < 1
+
+
+def decides(key: str, config: ConfigDict) -> bool:
+    """Whether a config key decides the parameters that training ends with, beyond rounding."""
+    if key == 'train.steps':
+        return config.optimizer.decay != 'constant'
+    if key.startswith('train.'):
+        return key == 'train.batch_size'
+    return not key.startswith('sample.') and key not in ('data.dir', 'net.remat')

@@ -1,0 +1,114 @@
+"""From a config to a sampling run."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from jaxdiff.build import names
+from jaxdiff.build.model import Model, net_params, schedule_of
+from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
+from jaxdiff.diffusion.gaussian import gaussian
+from jaxdiff.diffusion.sample import run
+from jaxdiff.diffusion.schedule import Schedule
+
+# Samplers that work in sigma / alpha, which has no value where alpha = 0.
+IN_SIGMA = ('heun', 'rk4', 'heun_stochastic')
+
+
+def sampling(
+    config: ConfigDict, model: Model, film: bool = False
+) -> Callable[[Any, dict, Array], Array]:
+    """The whole of a sampling run as one pure function, to be compiled once per batch shape.
+
+    Returns: (params, cond, keys [b]) -> images, uint8 [b, h, w, c]; with `film` those of every time
+    visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is {'label': [b]} for a model with classes.
+    """
+    c = config.sample
+    fixed_times = model.schedule and visited(config, model)
+
+    def denoise_with(params, cond):
+        made = denoiser.from_network(
+            lambda x, level: model.net.apply(net_params(model, params), x, level, cond),
+            model.prediction,
+            schedule_of(model, params),
+            model.embedding,
+            model.sigma_data,
+            model.learned_variance,
+        )
+        return made if c.variance == 'learned' else denoiser.mean_only(made)
+
+    def clipped(denoise):
+        if c.threshold:
+            return denoiser.dynamic_threshold(denoise, c.threshold)
+        return denoiser.clip(denoise) if c.clip else denoise
+
+    def guide(denoise, params, cond):
+        null = {'label': jnp.full_like(cond['label'], model.num_classes)}
+        guided = guidance.classifier_free(denoise, denoise_with(params, null), c.guidance)
+        if c.guidance_rescale:
+            guided = guidance.rescaled(guided, denoise, c.guidance_rescale)
+        if c.guidance_to > 0 or c.guidance_from < 1:
+            guided = guidance.limited(guided, denoise, c.guidance_to, c.guidance_from)
+        return guided
+
+    def draw(params, cond, keys):
+        schedule = schedule_of(model, params)
+        times = visited(config, model, params) if fixed_times is None else fixed_times
+        sampler = names.SAMPLERS[c.sampler](schedule, c)
+        denoise = denoise_with(params, cond)
+        if c.cfgpp:
+            null = {'label': jnp.full_like(cond['label'], model.num_classes)}
+            unconditional = clipped(denoise_with(params, null))
+            sampler = guidance.cfgpp(sampler, schedule, unconditional, c.guidance)
+        elif c.guidance != 1:
+            denoise = guide(denoise, params, cond)
+        denoise = clipped(denoise)
+        start, walk = jax.vmap(jax.random.split, out_axes=1)(keys)
+        prior = gaussian(schedule).prior
+        x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
+        record = (lambda state: model.codec.decode(state.x)) if film else None
+        state, frames = run(walk, denoise, sampler, x_1, times, record)
+        if film:
+            return jnp.concatenate([model.codec.decode(x_1)[None], frames])
+        return model.codec.decode(state.x)
+
+    return draw
+
+
+def visited(config: ConfigDict, model: Model, params: Any = None) -> Array:
+    """The times that a sampling run visits, [steps + 1]; `params` are asked for a learned schedule."""
+    schedule = schedule_of(model, params)
+    if model.schedule:
+        return times_of(config.sample, schedule, model.prediction)
+    return names.GRIDS[config.sample.grid](schedule, config.sample, 1.0)  # its alpha is nowhere 0
+
+
+def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) -> Array:
+    """The times of the config's section `sample` for a schedule and a prediction.
+
+    A prediction that says nothing about x0 at alpha = 0, or a sampler that divides by alpha, starts
+    where alpha is large enough.
+
+    Raises: ValueError where the config's grid starts later than that.
+    """
+    t_max = prediction.start(asked, schedule)
+    if c.sampler in IN_SIGMA and c.variable == 'sigma' or c.grid == 'logsnr':
+        t_max = min(t_max, schedules.t_max(schedule))
+    times = names.GRIDS[c.grid](schedule, c, t_max)
+    late = times[0] > t_max + 1e-6  # a grid of its own, beyond rounding
+    if late and c.grid == 'karras':
+        raise ValueError(
+            f'sample.sigma_max={c.sigma_max} is more noise than sampling can start from: the '
+            f'prediction {asked.name!r} and the sampler {c.sampler!r} need alpha to be larger'
+        )
+    if late:
+        raise ValueError(
+            f'sample.grid={c.grid!r} starts at t={times[0]:g}, but the prediction {asked.name!r} and '
+            f'the sampler {c.sampler!r} can start at t={t_max:g} at most, where alpha > 0: give '
+            "another grid, such as 'uniform', which starts there"
+        )
+    return times

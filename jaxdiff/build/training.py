@@ -1,0 +1,85 @@
+"""From a config to a loss and an optimiser."""
+
+from collections.abc import Callable
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jax import Array
+from ml_collections import ConfigDict
+
+from jaxdiff.build import names
+from jaxdiff.build.model import Model, net_params
+from jaxdiff.diffusion import denoiser, learned, loss, times, variational
+from jaxdiff.diffusion.schedule import Schedule
+
+
+def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Array], Array]:
+    """The loss of each example: (params, batch, key of the step) -> [b]; see `training.step`.
+
+    A bound is in bits per dimension.
+    """
+    c = config.loss
+    weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
+
+    def draw_times(key, keys, index, schedule):
+        if c.times == 'low_discrepancy':
+            u = times.low_discrepancy(key, index, config.train.batch_size)
+        else:
+            u = times.independent(keys)
+        return names.DISTRIBUTIONS[c.distribution](u, c, schedule)
+
+    def losses(params, batch, key):
+        key_times, key_examples = jax.random.split(key)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(key_examples, batch['index'])
+        encode, time, noise, drop, hide = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(
+            keys
+        )
+        cond = {}
+        if model.num_classes:
+            hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
+            cond['label'] = jnp.where(hidden, model.num_classes, batch['label'])
+        dropout = drop if config.net.dropout else None
+        x0 = model.codec.encode(encode, batch['image'])
+
+        def under(schedule: Schedule) -> Array:
+            predict = denoiser.ask(
+                lambda x, level: model.net.apply(
+                    net_params(model, params), x, level, cond, dropout
+                ),
+                schedule,
+                model.embedding,
+                model.sigma_data,
+            )
+            t = draw_times(key_times, time, batch['index'], schedule)
+            asked = (noise, predict, x0, t, schedule, model.prediction)
+            if c.name == 'hybrid':
+                return variational.hybrid(
+                    *asked, c.discrete_steps, c.hybrid_weight, weighting, model.levels
+                )
+            if c.name == 'variational':
+                nats = variational.continuous(*asked, model.levels, c.t_min).total
+                return nats / (np.log(2) * x0[0].size)
+            return loss.denoising(*asked, weighting)
+
+        if model.schedule:
+            return under(model.schedule)
+        return learned.lower_variance(lambda p: under(learned.schedule(p)), params['schedule'])
+
+    return losses
+
+
+def optimizer(config: ConfigDict) -> optax.GradientTransformation:
+    """Clipping, then Adam with warm-up and the chosen decay."""
+    c = config.optimizer
+    if c.decay == 'cosine':
+        rest = max(config.train.steps - c.warmup, 1)
+        after = optax.cosine_decay_schedule(c.learning_rate, rest)
+    else:
+        after = optax.constant_schedule(c.learning_rate)
+    warmup = optax.linear_schedule(0.0, c.learning_rate, c.warmup) if c.warmup else None
+    rate = optax.join_schedules([warmup, after], [c.warmup]) if c.warmup else after
+    clip = optax.clip_by_global_norm(c.clip) if c.clip else optax.identity()
+    return optax.chain(clip, names.OPTIMIZERS[c.name](rate, c))

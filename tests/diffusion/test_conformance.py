@@ -1,0 +1,162 @@
+"""What every Gaussian sampler owes, on every schedule and with every prediction."""
+
+import gaussian_data
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from jaxdiff import diffusion
+from jaxdiff.diffusion import denoiser, grid, learned, prediction, samplers, schedule
+
+SCHEDULES = {
+    'cosine': schedule.cosine(),
+    'cosine_ddpm': schedule.cosine(offset=0.008),
+    'ddpm_linear': schedule.ddpm_linear(),
+    'scaled_linear': schedule.scaled_linear(),
+    'sigmoid': schedule.sigmoid(),
+    'vp': schedule.vp(),
+    'sub_vp': schedule.sub_vp(),
+    've': schedule.ve(),
+    'edm': schedule.edm(),
+    'flow': schedule.flow(),
+    'flow_shifted': schedule.flow(shift=3.0),
+    'cosine_shifted': schedule.shifted(schedule.cosine(), 4.0),
+    'zero_terminal_snr': schedule.zero_terminal_snr(schedule.scaled_linear()),
+    'learned': learned.schedule(learned.init(jax.random.key(0), width=16)),
+}
+PREDICTIONS = {
+    'x0': prediction.x0,
+    'eps': prediction.eps,
+    'v': prediction.v,
+    'velocity': prediction.velocity,
+    'score': prediction.score,
+    'edm': prediction.edm(0.5),
+}
+# Each with the evaluations of the denoiser in n steps; None where they depend on the data.
+SAMPLERS = {
+    'annealed_langevin': (lambda s: samplers.annealed_langevin(s, inner=2), lambda n: 2 * n - 1),
+    'ddim': (samplers.ddim, lambda n: n),
+    'ddim_half': (lambda s: samplers.ddim(s, 0.5), lambda n: n),
+    'ddpm': (samplers.ddpm, lambda n: n),
+    'ddpm_large': (lambda s: samplers.ddpm(s, 'large'), lambda n: n),
+    'ddpm_learned': (lambda s: samplers.ddpm(s, 'learned'), lambda n: n),
+    'deis': (samplers.deis, lambda n: n),
+    'dpmpp_2m': (samplers.dpmpp_2m, lambda n: n),
+    'dpmpp_2m_sde': (samplers.dpmpp_2m_sde, lambda n: n),
+    'dpmpp_2s': (samplers.dpmpp_2s, lambda n: 2 * n - 1),
+    'dpmpp_3m': (samplers.dpmpp_3m, lambda n: n + 1),
+    'euler_t': (lambda s: samplers.euler(s, 't'), lambda n: n),
+    'euler_ancestral': (samplers.euler_ancestral, lambda n: n),
+    'euler_maruyama': (samplers.euler_maruyama, lambda n: n),
+    'heun': (samplers.heun, lambda n: 2 * n - 1),
+    'heun_t': (lambda s: samplers.heun(s, 't'), lambda n: 2 * n - 1),
+    'heun_stochastic': (samplers.heun_stochastic, lambda n: 2 * n - 1),
+    'ode_adaptive': (samplers.ode_adaptive, None),
+    'predictor_corrector': (samplers.predictor_corrector, lambda n: 2 * n - 1),
+    'rk4': (samplers.rk4, lambda n: 4 * n - 3),
+    'rk4_t': (lambda s: samplers.rk4(s, 't'), lambda n: 4 * n - 3),
+    'unipc': (samplers.unipc, lambda n: n),
+    'unipc_3': (lambda s: samplers.unipc(s, 3), lambda n: n),
+}
+IN_SIGMA = ('heun', 'rk4', 'heun_stochastic')  # these divide by alpha
+STEPS = 6
+
+
+def network(make, p, learned_variance):
+    """A network that predicts p exactly, for data N(mean, std²), and is told t itself."""
+    exact = gaussian_data.denoiser(make)
+
+    def net(x, t):
+        t = schedule.broadcast(t, x)
+        alpha, sigma = make(t)
+        x_t = x * jnp.hypot(alpha, sigma)  # undoes the scaling of the input
+        c, x0 = schedule.coefficients(make, t, x_t), exact(x_t, t)
+        y = prediction.target(p, c, x0, (x_t - c.alpha * x0) / c.sigma)
+        return jnp.concatenate([y, jnp.zeros_like(y)], -1) if learned_variance else y
+
+    return net
+
+
+def check(sampler_name, schedule_name, prediction_name):
+    make, p = SCHEDULES[schedule_name], PREDICTIONS[prediction_name]
+    make_sampler, evaluations = SAMPLERS[sampler_name]
+    learns = sampler_name == 'ddpm_learned'
+    denoise = denoiser.from_network(
+        network(make, p, learns), p, make, lambda _, t: t, learned_variance=learns
+    )
+    calls, traces = [], []
+
+    def counted(x_t, t):
+        jax.debug.callback(lambda: calls.append(1))
+        return denoise(x_t, t)
+
+    t_max = prediction.start(p, make)
+    if sampler_name in IN_SIGMA:
+        t_max = min(t_max, schedule.t_max(make))
+    times = grid.uniform(STEPS, t_max)
+
+    @jax.jit
+    def walk(keys, x_1):
+        traces.append(1)
+        keep = lambda state: state.x
+        return diffusion.run(keys, counted, make_sampler(make), x_1, times, keep)
+
+    keys = jax.random.split(jax.random.key(7), 5)
+    x_1 = make(t_max)[1] * jax.random.normal(jax.random.key(0), (5, 2, 2))
+    state, frames = walk(keys, x_1)
+    jax.effects_barrier()
+    assert state.x.shape == x_1.shape and state.x.dtype == x_1.dtype == jnp.float32
+    assert frames.shape == (STEPS, *x_1.shape) and np.all(np.isfinite(frames))
+    np.testing.assert_array_equal(frames[-1], state.x)
+    assert state.nfe == len(calls)
+    assert evaluations is None or state.nfe == evaluations(STEPS)
+
+    np.testing.assert_array_equal(walk(keys, x_1)[0].x, state.x)  # its keys decide,
+    among = jnp.array([3, 0, 3, 3, 3])  # whatever the neighbours and the place in the batch
+    other, _ = walk(keys[among], x_1[among])
+    scale = 1 + np.abs(frames).max()
+    np.testing.assert_allclose(other.x[:2], state.x[among[:2]], atol=1e-6 * scale, rtol=1e-5)
+    assert len(traces) == 1
+
+
+def pairs():
+    """Every pair of sampler, schedule and prediction at least once."""
+    kinds = list(PREDICTIONS)
+    return [
+        (sampler_name, schedule_name, kinds[(i + j) % len(kinds)])
+        for i, sampler_name in enumerate(SAMPLERS)
+        for j, schedule_name in enumerate(SCHEDULES)
+    ]
+
+
+def test_the_pairs_are_all_there():
+    for a, b, of in (
+        (0, 1, (SAMPLERS, SCHEDULES)),
+        (0, 2, (SAMPLERS, PREDICTIONS)),
+        (1, 2, (SCHEDULES, PREDICTIONS)),
+    ):
+        found = {(case[a], case[b]) for case in pairs()}
+        assert len(found) == len(of[0]) * len(of[1])
+
+
+@pytest.mark.parametrize('sampler_name, schedule_name, prediction_name', pairs())
+def test_conformance(sampler_name, schedule_name, prediction_name):
+    check(sampler_name, schedule_name, prediction_name)
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_no_steps_are_a_no_op(name):
+    make, x = SCHEDULES['vp'], jnp.ones((2, 3))
+    sampler, keys = SAMPLERS[name][0](make), jax.random.split(jax.random.key(0), 2)
+    state, _ = diffusion.run(keys, gaussian_data.denoiser(make), sampler, x, grid.uniform(0))
+    np.testing.assert_array_equal(state.x, x)
+    assert state.nfe == 0
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('prediction_name', PREDICTIONS)
+@pytest.mark.parametrize('schedule_name', SCHEDULES)
+@pytest.mark.parametrize('sampler_name', SAMPLERS)
+def test_conformance_of_every_combination(sampler_name, schedule_name, prediction_name):
+    check(sampler_name, schedule_name, prediction_name)
