@@ -12,11 +12,26 @@ import sys
 
 import jax
 import jax.numpy as jnp
+import matplotlib
 import matplotlib.figure
 import numpy as np
+from sklearn.datasets import load_digits
 
 from jaxdiff import diffusion
-from jaxdiff.diffusion import exact, grid, guidance, prediction, samplers, schedule
+from jaxdiff.diffusion import (
+    bound,
+    categorical,
+    exact,
+    grid,
+    guidance,
+    likelihood,
+    loss,
+    ordinal,
+    prediction,
+    samplers,
+    schedule,
+    times,
+)
 from jaxdiff.evaluation import convergence
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'docs' / 'diffusion'
@@ -49,17 +64,17 @@ def draw_process():
             density**0.6, aspect='auto', origin='lower', extent=(0, 1, -top, top), cmap='Blues'
         )
         denoise = exact.mixture(make, weights, means[:, None], stds)
-        times = grid.uniform(400)
+        visited = grid.uniform(400)
         starts = make(1.0)[1] * jnp.linspace(-1.6, 1.6, 7)[:, None]
         for sampler, colour, width in [(samplers.ddim, 'k', 0.9), (samplers.ddpm, 'tab:red', 0.6)]:
             keys = jax.random.split(jax.random.key(3), 7)
             record = lambda state: state.x[:, 0]
             chosen = starts[1:6:2] if sampler is samplers.ddpm else starts
             _, path = diffusion.run(
-                keys[: len(chosen)], denoise, sampler(make), chosen, times, record
+                keys[: len(chosen)], denoise, sampler(make), chosen, visited, record
             )
             path = np.concatenate([chosen[None, :, 0], path])
-            ax.plot(times, path, color=colour, linewidth=width)
+            ax.plot(visited, path, color=colour, linewidth=width)
         ax.set(title=name, xlabel='t', ylim=(-top, top))
     axes[0][0].set_ylabel('x_t')
     return figure
@@ -113,9 +128,9 @@ def draw_grids():
         'logsnr': grid.logsnr(make, 10, t_min=1e-3, to_zero=True),
     }
     figure, axes = panels(1, 2, 'ten steps on the VP schedule')
-    for row, (name, times) in enumerate(grids.items()):
-        axes[0][0].plot(times, np.full(11, row), 'o-', markersize=4, linewidth=0.6)
-        inside = times[times > 0]
+    for row, (name, visited) in enumerate(grids.items()):
+        axes[0][0].plot(visited, np.full(11, row), 'o-', markersize=4, linewidth=0.6)
+        inside = visited[visited > 0]
         axes[0][1].plot(
             schedule.logsnr(make, inside),
             np.full(len(inside), row),
@@ -186,6 +201,141 @@ def draw_orders():
             ax.set(title=name, xscale='log', yscale='log', xlabel='evaluations of the denoiser')
             ax.grid(alpha=0.3)
     axes[0][0].legend(fontsize=6.5)
+    return figure
+
+
+def draw_weightings():
+    """Weights, all as weights of the squared error in eps over logsnr, and densities of times."""
+    make = SCHEDULES['cosine']
+    figure, axes = panels(1, 2, 'training on the cosine schedule')
+    t = np.linspace(0.005, 0.995, 400)
+    coef, value = schedule.coefficients(make, t, t), schedule.logsnr(make, t)
+    slope = jax.vmap(jax.grad(lambda t: -schedule.logsnr(make, t)))(jnp.asarray(t))
+    kinds = {
+        'simple, of eps': (prediction.eps, loss.measured_in(prediction.eps)),
+        'simple, of v': (prediction.v, loss.measured_in(prediction.v)),
+        'min_snr(5)': (prediction.eps, loss.min_snr()),
+        'p2': (prediction.eps, loss.p2()),
+        'edm(0.5)': (prediction.eps, loss.edm()),
+        'likelihood': (prediction.eps, loss.likelihood()),
+        'sigmoid(0)': (prediction.eps, loss.sigmoid()),
+    }
+    for name, (p, weighting) in kinds.items():
+        weight = weighting(prediction.eps, coef) * np.ones_like(t) / slope
+        axes[0][0].plot(value, weight, label=name, linewidth=1.3)
+    axes[0][0].set(yscale='log', ylim=(1e-4, 3), xlim=(-10, 10), xlabel='logsnr')
+    axes[0][0].set_title('weight of the error in eps per unit of logsnr', fontsize=9)
+    axes[0][0].legend(fontsize=6.5)
+    u = (np.arange(100_000) + 0.5) / 100_000
+    laws = {
+        'uniform': times.uniform(u, 0.0),
+        'log_normal (EDM)': times.log_normal(jnp.asarray(u), make),
+        'logit_normal (SD3)': times.logit_normal(jnp.asarray(u)),
+    }
+    for name, drawn in laws.items():
+        axes[0][1].hist(drawn, 80, range=(0, 1), density=True, histtype='step', label=name)
+    axes[0][1].set(xlabel='t')
+    axes[0][1].set_title('density of the training times', fontsize=9)
+    axes[0][1].legend(fontsize=6.5)
+    return figure
+
+
+def draw_langevin():
+    """Where Langevin's discrete chain settles, against equation (36), and the way there."""
+    figure, axes = panels(1, 2, 'Langevin steps at one level, u = 0.5, on N(0, 1) data')
+    make = schedule.ve(0.01, 5.0)
+    t = float(schedule.time_of_logsnr(make, -2 * np.log(0.5)))
+    variance = 1 + 0.25
+    denoise = exact.mixture(make, [1.0], [[0.0]], [1.0])
+    n = 20_000
+    keys = jax.random.split(jax.random.key(0), n)
+    sizes = np.array([0.1, 0.2, 0.3, 0.45, 0.6, 0.75, 0.9])
+    for r in sizes:
+        steps = max(int(12 / r**2), 150)
+        sampler = samplers.predictor_corrector(make, stay(), corrections=1, snr=float(r))
+        start = 2.5 * jax.random.normal(jax.random.key(1), (n, 1))
+        record = lambda state: jnp.var(state.x)
+        walk = jax.jit(
+            lambda x: diffusion.run(keys, denoise, sampler, x, jnp.full(steps + 1, t), record)[1]
+        )
+        path = walk(start)
+        axes[0][0].plot(r, path[-50:].mean(), 'o', color='tab:blue')
+        if r in (0.1, 0.3, 0.9):
+            axes[0][1].plot(path[:150], label=f'r = {r}', linewidth=1.2)
+    fine = np.linspace(0.02, 0.95, 100)
+    axes[0][0].plot(fine, variance / (1 - (fine * 0.5) ** 2 / variance), 'k', linewidth=0.8)
+    axes[0][0].set(xlabel='r', title='variance where it settles')
+    axes[0][1].axhline(variance, color='k', linewidth=0.8)
+    axes[0][1].set(xlabel='steps', title='variance on the way', yscale='log')
+    axes[0][1].legend(fontsize=7)
+    return figure
+
+
+def stay() -> samplers.Sampler:
+    """A predictor that stays where it is."""
+    return samplers.Sampler(samplers.start, lambda keys, state, t, s, denoise: state)
+
+
+def draw_likelihood():
+    """The variational bound and the flow's log density against the truth."""
+    make = schedule.vp()
+    weights, means, stds = convergence.WEIGHTS, np.array(convergence.MEANS), convergence.STDS
+    figure, axes = panels(1, 2, 'the mixture of the order test, its exact denoiser, VP schedule')
+    with jax.enable_x64(True):
+        rng = np.random.default_rng(0)
+        k = rng.choice(3, 4000, p=weights)
+        x0 = jnp.asarray(means[k] + np.array(stds)[k, None] * rng.standard_normal((4000, 2)))
+        truth = exact.mixture_logp(make, weights, means, stds)(x0, 1e-5)
+        denoise = exact.mixture(make, weights, means, stds)
+        keys = jax.random.split(jax.random.key(0), 4000)
+        counts = (4, 8, 16, 32, 64, 128, 256)
+        gaps = []
+        for n in counts:
+            visited = grid.logsnr(make, n, 1.0, 1e-4)
+            found = jax.jit(lambda t: bound.discrete(keys, denoise, make, x0, t).total)(visited)
+            gaps.append(float(jnp.mean(found + truth)))
+        axes[0][0].plot(counts, gaps, 'o-', markersize=3)
+        axes[0][0].set(xscale='log', yscale='log', xlabel='steps')
+        axes[0][0].set_title('bound minus the true −log p, nats', fontsize=9)
+        few, errors = x0[:40], []
+        counts = (10, 20, 40, 80, 160)
+        prior = exact.mixture_logp(make, weights, means, stds)
+        for n in counts:
+            flow = jax.jit(
+                lambda x: (
+                    likelihood.log_density(
+                        denoise, make, x, steps=n, prior_logp=lambda x: prior(x, 1.0)
+                    ).log_prob
+                )
+            )
+            errors.append(float(jnp.abs(flow(few) - truth[:40]).max()))
+        axes[0][1].plot(counts, errors, 'o-', markersize=3, color='tab:red')
+        axes[0][1].set(xscale='log', yscale='log', xlabel='Runge–Kutta steps')
+        axes[0][1].set_title('largest error of the flow’s log density, nats', fontsize=9)
+    for ax in axes[0]:
+        ax.grid(alpha=0.3)
+    return figure
+
+
+def draw_discrete():
+    """A digit under the three discrete processes."""
+    digit = load_digits().images[12].astype(int)  # 8 × 8, levels 0 … 16
+    make = schedule.flow()
+    kinds = {
+        'absorbing': categorical.absorbing(make, 17),
+        'uniform': categorical.uniform(make, 17),
+        'ordinal': ordinal.ordinal(make, 17),
+    }
+    visited = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+    figure, axes = panels(3, len(visited), 'three discrete processes', 1.3, 1.4)
+    colours = matplotlib.colormaps['gray'].with_extremes(over='tab:red')
+    for row, (name, process) in zip(axes, kinds.items()):
+        for ax, t in zip(row, visited):
+            x, _ = process.corrupt(jax.random.key(3), jnp.asarray(digit), jnp.asarray(t))
+            ax.imshow(x, cmap=colours, vmin=0, vmax=16)
+            ax.set(xticks=[], yticks=[])
+            ax.set_title(f't = {t}', fontsize=8) if name == 'absorbing' else None
+        row[0].set_ylabel(name, fontsize=8)
     return figure
 
 

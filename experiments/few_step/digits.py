@@ -4,7 +4,7 @@
     python experiments/few_step/digits.py --teacher runs/digits --out few_step
 
 Writes digits.png and digits.json: how the classifier of experiments/quality.py judges samples made
-in 1, 2 and 4 evaluations by the students, and by the teacher in as many and in 32.
+in 1, 2 and 4 evaluations by the students, and by the teacher in as many and in 16.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import sys
 
 from jaxdiff import devices
 
-BATCH, TEACHER_STEPS, SAMPLES, NUMBERS = 128, 32, 500, (1, 2, 4)
+BATCH, TEACHER_STEPS, SAMPLES, NUMBERS = 128, 16, 500, (1, 2, 4)
 
 
 def main() -> None:
@@ -23,8 +23,8 @@ def main() -> None:
     parser.add_argument('--teacher', required=True, help="a run's folder")
     parser.add_argument('--out', default='few_step')
     parser.add_argument('--seed', type=int, default=0)
-    parser.add_argument('--steps', type=int, default=1000, help='of each consistency model')
-    parser.add_argument('--round-steps', type=int, default=200, help='of a progressive halving')
+    parser.add_argument('--steps', type=int, default=600, help='of each consistency model')
+    parser.add_argument('--round-steps', type=int, default=150, help='of a progressive halving')
     args = parser.parse_args()
     devices.use_cores(BATCH)
 

@@ -5,6 +5,7 @@ to data by asking the denoiser. The equations are numbered through the modules' 
 """
 
 from jaxdiff.diffusion import (
+    bound,
     categorical,
     consistency,
     denoiser,
@@ -14,6 +15,7 @@ from jaxdiff.diffusion import (
     guidance,
     importance,
     learned,
+    likelihood,
     loss,
     ordinal,
     prediction,
@@ -28,6 +30,7 @@ from jaxdiff.diffusion import (
 from jaxdiff.diffusion.sample import run, sample
 
 __all__ = [
+    'bound',
     'categorical',
     'consistency',
     'denoiser',
@@ -37,6 +40,7 @@ __all__ = [
     'guidance',
     'importance',
     'learned',
+    'likelihood',
     'loss',
     'ordinal',
     'prediction',

@@ -53,8 +53,8 @@ def absorbing(schedule: Schedule, size: int) -> Process:
 
     `corrupt` also returns which tokens changed.
 
-    References: Austin et al. 2021, arXiv:2107.03006, section 3.1; Sahoo et al. 2024,
-    arXiv:2406.07524, eqs. 4 to 6.
+    References: Austin et al. 2021, arXiv:2107.03006, appendix A.2.2; Sahoo et al. 2024 (MDLM),
+    arXiv:2406.07524, section 3.
     """
     return process(absorbing_chain(schedule, size))
 
@@ -62,7 +62,7 @@ def absorbing(schedule: Schedule, size: int) -> Process:
 def uniform(schedule: Schedule, size: int) -> Process:
     """A token is kept with probability alpha(t), else drawn uniformly (it may be the same again).
 
-    References: Hoogeboom et al. 2021, arXiv:2102.05379, eq. 11; Austin et al. 2021,
+    References: Hoogeboom et al. 2021, arXiv:2102.05379, section 4; Austin et al. 2021,
     arXiv:2107.03006, appendix A.2.1.
     """
     return process(uniform_chain(schedule, size))
@@ -102,8 +102,8 @@ def one_hot(chain: Chain, x: Array, dtype=None) -> Array:
 
 def marginal(chain: Chain, x0: Array, t: Array) -> Array:
     """The law of x_t given tokens x0, [..., states]: equation (101)."""
-    t = jnp.asarray(t)
-    return chain.forward(one_hot(chain, x0, t.dtype), jnp.zeros_like(t), t)
+    certain = one_hot(chain, x0, jnp.result_type(jnp.float32, t))
+    return chain.forward(certain, jnp.zeros_like(t), t)
 
 
 def posterior(chain: Chain, x_t: Array, belief: Array, t: Array, s: Array) -> Array:
@@ -142,7 +142,7 @@ def draw(key: Array, probabilities: Array) -> Array:
     """Tokens [...] from probabilities [..., states], which need not sum to one; never one of zero.
 
     The Gumbel noise has all the bits that it needs: with the usual 23, likely tokens of a large
-    vocabulary come too often (Zheng et al. 2024, arXiv:2409.02908, section 4).
+    vocabulary come too often (Zheng et al. 2024, arXiv:2409.02908).
     """
     return draw_logits(key, jnp.log(probabilities))
 
@@ -168,8 +168,11 @@ def check(schedule: Schedule, size: int, least: int) -> None:
     if int(size) != size or size < least:
         raise ValueError(f'size must be a whole number of at least {least}, got {size=}')
     with jax.ensure_compile_time_eval():
-        (first, _), (last, _) = schedule(0.0), schedule(1.0)
-    if not isinstance(last, jax.core.Tracer) and not (abs(first - 1) < 1e-3 and last < 0.1):
+        ends = [schedule(t)[0] for t in (0.0, 1.0)]
+    if any(isinstance(alpha, jax.core.Tracer) for alpha in ends):
+        return  # a learned schedule
+    first, last = map(float, ends)
+    if not (abs(first - 1) < 1e-3 and last < 0.1):
         raise ValueError(
             f'alpha must fall from 1 at t = 0 to about 0 at t = 1, got {first:.3g} and {last:.3g}'
         )

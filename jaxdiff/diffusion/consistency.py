@@ -143,20 +143,26 @@ def solve(
     questions reach the denoiser as one batch, so that it may know the examples' conditions.
     """
 
+    # What the denoiser knows, its parameters and conditions, is handed along as arguments: a branch
+    # of a sampler's step can't take it in by itself.
+    asked = jax.make_jaxpr(denoise)(x_t, t)
+
     @jax.custom_batching.custom_vmap
-    def ask(x, t):
+    def ask(x, t, *known):
         return jnp.zeros_like(x)  # the shape and dtype of an answer; never computed
 
     @ask.def_vmap
-    def ask_all(size, mapped, x, t):
+    def ask_all(size, mapped, x, t, *known):
         x, t = (
             a if there else jnp.broadcast_to(a, (size, *a.shape))
             for a, there in zip((x, t), mapped)
         )
-        return denoise(x, t), True
+        known = (a[0] if there else a for a, there in zip(known, mapped[2:]))  # all are the same
+        (x0,) = jax.core.eval_jaxpr(asked.jaxpr, tuple(known), x, t)
+        return x0, True
 
     def one(key, x, t, s):
-        alone = lambda x, t: ask(x[0], t)[None]
+        alone = lambda x, t: ask(x[0], t, *asked.consts)[None]
         state = sampler.init(x[None], alone, jnp.stack([t, s]))
         return sampler.step(key[None], state, t, s, alone).x[0]
 

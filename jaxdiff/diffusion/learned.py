@@ -12,7 +12,7 @@ and what lies between follows that of the variance of its one-draw estimate L,
 
     d Var[L] = d E[L²] = E[2 L dL].                                                      (272)
 
-References: Kingma et al. 2021, arXiv:2107.00630, sections 5.2 and appendices H and I.2.
+References: Kingma et al. 2021, arXiv:2107.00630, section 5.2, appendices H and I.2.
 """
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ It is solved in z = x_t / hypot(alpha, sigma) = cos φ x0 + sin φ eps, whose an
 alpha) runs from almost 0 (data) to at most π/2 (noise) for every schedule alike. With x̂ the belief,
 
     dz/dφ            = (cos φ z − x̂) / sin φ,                                             (221)
-    d log|det| / dφ  = (D cos φ − tr ∂x̂/∂z) / sin φ,                                      (222)
+    d log|det| / dφ  = the trace of its Jacobian = (D cos φ − tr ∂x̂/∂z) / sin φ,          (222)
 
 which are finite at alpha = 0 and, where the data have a smooth density, as φ → 0. The fourth-order
 Runge–Kutta method takes equal steps in φ^(1/3), finer towards the data. Started at z = cos φ x0,
@@ -113,14 +113,13 @@ def log_density(
     """
     if steps < 1:
         raise ValueError(f'steps must be 1 or more, got {steps=}')
-    ask, dims = precise(mean_only(denoise)), x0[0].size
+    ask = precise(mean_only(denoise))
     norm, angles, times, speeds = _path(schedule, steps, t_min, t_max, x0.dtype)
 
     def slope(z, k):
-        angle, t = angles[k], times[k]
-        belief, divergence = trace(lambda z: ask(jnp.hypot(*schedule(t)) * z, t), z)
-        gain = speeds[k] / jnp.sin(angle)
-        return gain * (jnp.cos(angle) * z - belief), gain * (dims * jnp.cos(angle) - divergence)
+        t, cos, gain = times[k], jnp.cos(angles[k]), speeds[k] / jnp.sin(angles[k])
+        scale = jnp.hypot(*schedule(t))
+        return trace(lambda z: gain * (cos * z - ask(scale * z, t)), z)
 
     def step(carry, k):
         z, log_det = carry
@@ -131,15 +130,14 @@ def log_density(
         z = z + (d_1 + 2 * d_2 + 2 * d_3 + d_4) / 6
         return (z, log_det + (l_1 + 2 * l_2 + 2 * l_3 + l_4) / 6), None
 
-    start = jnp.cos(angles[0]) * x0, dims * jnp.full(len(x0), jnp.log(norm * jnp.cos(angles[0])))
+    cos = jnp.cos(angles[0])
+    start = cos * x0, jnp.full(len(x0), x0[0].size * jnp.log(norm * cos))
     (z, log_det), _ = jax.lax.scan(step, start, jnp.arange(0, 2 * steps, 2))
     x_1 = norm * z
     if prior_logp is None:
         prior_logp = lambda x: _normal_logp(x, schedule(times[-1])[1])
     log_prior = prior_logp(x_1)
-    return Density(
-        log_prior + log_det, log_prior, log_det, prior_kl(schedule, x0, times[-1]), x_1
-    )
+    return Density(log_prior + log_det, log_prior, log_det, prior_kl(schedule, x0, times[-1]), x_1)
 
 
 def dequantized(

@@ -19,7 +19,7 @@ the uniform law, and by the χ² distance of the modes what it lacks is, per tok
 
 References: Austin et al. 2021 (D3PM), arXiv:2107.03006, section 3.1 and appendix A.2.3, whose
 discretised Gaussian and banded matrices it stands for; Campbell et al. 2022, arXiv:2205.14987,
-appendix E, for the walk in continuous time.
+for such chains in continuous time.
 """
 
 import jax

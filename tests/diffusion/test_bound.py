@@ -29,9 +29,16 @@ def keys(n):
 
 @functools.partial(jax.jit, static_argnums=(0, 1), static_argnames=('levels', 't_min', 't_max'))
 def continuous(denoise, make, x0, **given):
-    """The continuous bound with times of low discrepancy."""
-    u = times.low_discrepancy(jax.random.key(3), jnp.arange(len(x0)), len(x0))
+    """The continuous bound with times of low discrepancy, for 20 groups of examples apart."""
+    size = len(x0) // 20
+    draw = lambda key: times.low_discrepancy(key, jnp.arange(size), size)
+    u = jax.vmap(draw)(jax.random.split(jax.random.key(3), 20)).ravel()
     return bound.continuous(keys(len(x0)), denoise, make, x0, u, **given)
+
+
+def groups(x):
+    """The means of the groups that share their times: these are independent."""
+    return np.asarray(x).reshape(20, -1).mean(1)
 
 
 def gaussian_points(n):
@@ -148,7 +155,7 @@ def test_the_parts_of_one_gaussian_and_their_limit(name):
     t_max, t_min = 0.9, 1e-3
     walk = jax.jit(lambda ts: bound.discrete(keys(n), exact_denoise, make, x0, ts))
     totals = []
-    for steps in (4, 16, 64):
+    for steps in (4, 32, 128):
         ts = grid.logsnr(make, steps, t_max, t_min)
         parts, limit = closed_form(make, ts)
         found = walk(ts)
@@ -156,39 +163,41 @@ def test_the_parts_of_one_gaussian_and_their_limit(name):
             assert abs(part.mean() - expected) < 4 * error(part)
         totals.append(np.asarray(found.total))
     found = continuous(exact_denoise, make, x0, t_min=t_min, t_max=t_max)
-    assert abs(found.diffusion.mean() - limit) < 4 * error(found.diffusion)
+    assert abs(found.diffusion.mean() - limit) < 4 * error(groups(found.diffusion))
     assert abs(found.reconstruction.mean() - parts[2]) < 4 * error(found.reconstruction)
     np.testing.assert_allclose(found.prior, bound.prior_kl(make, x0, t_max))
     for coarse, fine in zip(totals[:-1], totals[1:], strict=True):
         assert np.mean(coarse - fine) > 4 * error(coarse - fine)
-    # What the steps cost falls as 1/steps, to nothing: 16 → 64 of them leave about a quarter.
+    # What the steps cost falls as 1/steps, to nothing: from 32 to 128 of them about a quarter is left.
     limit += parts[0] + parts[2]
     assert 0.2 < (totals[2].mean() - limit) / (totals[1].mean() - limit) < 0.3
     assert limit > entropy
 
 
-@pytest.mark.parametrize('name', SCHEDULES)
+@pytest.mark.parametrize('name', ['vp', 've'])
 def test_the_bound_of_a_mixture_is_above_and_tightens_towards_its_log_density(name):
     make, n = SCHEDULES[name], 10_000
+    many = 6 * n
     which, noise = jax.random.split(jax.random.key(0))
     weights, means, stds = map(jnp.asarray, MIXTURE)
-    k = jax.random.choice(which, 3, (n,), p=weights)
-    x0 = means[k] + stds[k][:, None] * jax.random.normal(noise, (n, 2))
-    nats = -exact.mixture_logp(make, *MIXTURE)(x0, 0.0)
+    k = jax.random.choice(which, 3, (many,), p=weights)
+    x0 = means[k] + stds[k][:, None] * jax.random.normal(noise, (many, 2))
+    nats = -np.asarray(exact.mixture_logp(make, *MIXTURE)(x0, 0.0))
     exact_denoise = exact.mixture(make, *MIXTURE)
-    walk = jax.jit(lambda ts: bound.discrete(keys(n), exact_denoise, make, x0, ts))
+    walk = jax.jit(lambda ts: bound.discrete(keys(n), exact_denoise, make, x0[:n], ts))
     gaps = []
-    for steps in (8, 32):
+    for steps in (16, 128):
         found = walk(grid.logsnr(make, steps, 0.99, 1e-3))
-        gaps.append(np.asarray(found.total - nats))
+        gaps.append(np.asarray(found.total - nats[:n]))
         assert gaps[-1].mean() > 4 * error(gaps[-1]), steps
     for coarse, fine in zip(gaps[:-1], gaps[1:], strict=True):
         assert np.mean(coarse - fine) > 4 * error(coarse - fine)
     limit = continuous(exact_denoise, make, x0, t_min=1e-3, t_max=0.99)
-    gap = np.asarray(limit.total - nats)
+    gap = groups(limit.total - nats)
     # With infinitely many steps only the two ends are lost: the prior, at most its term, and the
     # decoder, which here has σ/α for a standard deviation that is a little less.
     lost = limit.prior.mean() + 0.01
+    assert error(gap) < 0.06
     assert -4 * error(gap) < gap.mean() < lost + 4 * error(gap)
 
 
@@ -200,7 +209,9 @@ def test_a_chain_with_the_large_variance_is_tight_for_standard_normal_data():
     large = lambda x, t: denoiser.Learned(small(x, t), jnp.ones_like(x))
     ts = grid.logsnr(make, 5, 1.0, 1e-3)
     nats = DIMS / 2 * np.log(2 * np.pi) + np.sum(np.asarray(x0) ** 2, 1) / 2
-    total = lambda denoise: jax.jit(lambda x: bound.discrete(keys(n), denoise, make, x, ts).total)(x0)
+    total = lambda denoise: jax.jit(lambda x: bound.discrete(keys(n), denoise, make, x, ts).total)(
+        x0
+    )
     gap = np.asarray(total(large) - nats)
     assert abs(gap.mean()) < 4 * error(gap)
     gap = np.asarray(total(small) - nats)
@@ -228,25 +239,24 @@ def toy(make, n):
     return jnp.asarray(LEVELS)[k][:, None], denoise
 
 
-@pytest.mark.parametrize('name', SCHEDULES)
+@pytest.mark.parametrize('name', ['vp', 've'])
 def test_the_bound_of_discrete_data_reaches_their_entropy_from_above(name):
     assert SHARES.sum() == pytest.approx(1)
-    make, n = SCHEDULES[name], 10_000
-    x0, denoise = toy(make, n)
+    make, n = SCHEDULES[name], 4000
+    x0, denoise = toy(make, 5 * n)
     nats = -np.log(SHARES[np.round((np.asarray(x0[:, 0]) + 1) * 8).astype(int)])
     t_max, t_min = 0.999, float(schedule.time_of_logsnr(make, 2 * np.log(1 / 0.01)))
-    walk = jax.jit(lambda ts: bound.discrete(keys(n), denoise, make, x0, ts, levels=17))
+    walk = jax.jit(lambda x, ts: bound.discrete(keys(n), denoise, make, x, ts, levels=17))
     gaps = []
-    for steps in (8, 64):
-        found = walk(grid.logsnr(make, steps, t_max, t_min))
-        gaps.append(np.asarray(found.total - nats))
-        assert gaps[-1].mean() > 4 * error(gaps[-1])
+    for steps in (32, 512):
+        found = walk(x0[:n], grid.logsnr(make, steps, t_max, t_min))
+        gaps.append(np.asarray(found.total - nats[:n]))
         assert abs(found.reconstruction.mean()) < 1e-6  # levels are 12 standard deviations apart
-    assert gaps[1].mean() < gaps[0].mean() / 4
-    print(name, gaps[0].mean(), gaps[1].mean(), error(gaps[1]))
+    assert gaps[0].mean() > 4 * error(gaps[0])
+    assert 4 * error(gaps[1]) < gaps[1].mean() < 0.05 + 4 * error(gaps[1])
+    assert gaps[1].mean() < gaps[0].mean() / 4 and error(gaps[1]) < 0.01
     limit = continuous(denoise, make, x0, levels=17, t_min=t_min, t_max=t_max)
-    gap = np.asarray(limit.total - nats)
-    print(name, gap.mean(), error(gap), limit.prior.mean())
+    gap = groups(limit.total - nats)
     lost = float(limit.prior.mean())  # what the prior loses, at most
     assert -4 * error(gap) < gap.mean() < lost + 4 * error(gap)
 
@@ -265,9 +275,9 @@ def test_matrix_products_are_in_full_precision(kind):
     make, matrix = schedule.vp(), jnp.eye(2) / 2
     denoise = lambda x, t: jax.jit(lambda x: x @ matrix)(x)
     calls = {
-        'discrete': lambda x: bound.discrete(
-            keys(4), denoise, make, x, grid.uniform(5, t_min=0.1)
-        ).total,
+        'discrete': lambda x: (
+            bound.discrete(keys(4), denoise, make, x, grid.uniform(5, t_min=0.1)).total
+        ),
         'continuous': lambda x: bound.continuous(keys(4), denoise, make, x, jnp.zeros(4)).total,
     }
     found = list(products(jax.make_jaxpr(calls[kind])(jnp.ones((4, 2))).jaxpr))

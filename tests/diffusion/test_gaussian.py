@@ -89,3 +89,22 @@ def test_the_process_draws_what_its_moments_say(make):
     ):
         assert abs(x.mean() - mean) < 4 * std / n**0.5
         assert abs(x.std() - std) < 4 * std / (2 * n) ** 0.5
+
+
+@pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('i', [1, 2, 500, 1000])
+def test_the_reverse_mean_in_ddpms_own_letters(i):
+    """Ho et al. 2020, eq. 11: (x_t − β / sqrt(1 − ᾱ) eps) / sqrt(1 − β), with the factor on eps.
+
+    Without that factor the data would not come back in the first step.
+    """
+    betas = np.linspace(1e-4, 0.02, 1000)
+    bar = np.cumprod(1 - betas)[i - 1]
+    x_t, eps, beta = 0.7, -0.4, betas[i - 1]
+    x0 = (x_t - np.sqrt(1 - bar) * eps) / np.sqrt(bar)
+    found, _ = gaussian.posterior_moments(schedule.ddpm_linear(), x_t, x0, i / 1000, (i - 1) / 1000)
+    expected = (x_t - beta / np.sqrt(1 - bar) * eps) / np.sqrt(1 - beta)
+    np.testing.assert_allclose(found, expected, rtol=1e-9)
+    if i == 1:
+        np.testing.assert_allclose(expected, x0, rtol=1e-9)
+        assert abs((x_t - beta * eps) / np.sqrt(1 - beta) - x0) > 1e-3

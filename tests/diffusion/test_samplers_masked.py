@@ -33,7 +33,7 @@ def mixed(steps):
 def test_the_error_of_correlated_tokens_falls_as_one_over_the_steps():
     """Tokens revealed in one step are drawn as if independent; else the chain is exact."""
     errors = []
-    for steps in (1, 4, 16):
+    for steps in (1, 3, 9):
         state, _ = token_data.walk(
             token_data.denoiser(CHAIN),
             samplers.masked_ancestral(FLOW, SIZE),
@@ -43,7 +43,7 @@ def test_the_error_of_correlated_tokens_falls_as_one_over_the_steps():
         found = frequencies(state.x)
         assert_law(found, mixed(steps))
         errors.append(np.abs(found - JOINT).max())
-    assert errors[0] > 3 * errors[1] > 9 * errors[2]  # 4 times, less the noise of 200,000 pairs
+    assert errors[0] > 2 * errors[1] > 4 * errors[2]  # 3 times, less the noise of 200,000 pairs
 
 
 @pytest.mark.slow
@@ -99,7 +99,7 @@ def test_remasking_keeps_the_marginals(eta):
 def test_remasking_keeps_the_marginals_of_its_walk():
     """For independent tokens, at every time: the mask with probability t, else the data's law."""
     denoise = token_data.denoiser(CHAIN, PRODUCT)
-    steps, law = 5, PRODUCT.sum(1)
+    steps, law = 4, PRODUCT.sum(1)
     state, frames = token_data.walk(
         denoise,
         samplers.masked_remask(FLOW, SIZE, 1.0),
@@ -112,7 +112,7 @@ def test_remasking_keeps_the_marginals_of_its_walk():
         found = np.bincount(np.ravel(frame), minlength=SIZE + 1) / token_data.PAIRS
         assert_law(found, np.append((1 - s) * law, s))
     assert_law(frequencies(state.x), PRODUCT)
-    before, after = np.asarray(frames[1:-2]), np.asarray(frames[2:-1])
+    before, after = np.asarray(frames[:-2]), np.asarray(frames[1:-1])
     assert np.mean((before != SIZE) & (after == SIZE)) > 0.05  # it did mask some again
 
 
@@ -132,20 +132,20 @@ def test_the_cache_changes_no_sample_and_saves_evaluations(eta):
         jax.debug.callback(lambda: calls.append(1))
         return timeless(x_t, t)
 
-    for seed in range(3):
-        keys = jax.random.split(jax.random.key(seed), 1)
-        x_1, times = jnp.full((1, 2), SIZE), grid.uniform(30)
-        states = []
-        for cache in (False, True):
+    x_1, times, states = jnp.full((1, 2), SIZE), grid.uniform(30), {}
+    for cache in (False, True):
+        sampler = samplers.masked_remask(FLOW, SIZE, eta, cache)
+        walk = jax.jit(lambda keys: diffusion.run(keys, counted, sampler, x_1, times)[0])
+        for seed in range(4):
             calls.clear()
-            sampler = samplers.masked_remask(FLOW, SIZE, eta, cache)
-            state, _ = jax.jit(lambda keys: diffusion.run(keys, counted, sampler, x_1, times))(keys)
+            states[cache, seed] = walk(jax.random.split(jax.random.key(seed), 1))
             jax.effects_barrier()
-            assert state.nfe == len(calls)
-            states.append(state)
-        np.testing.assert_array_equal(states[0].x, states[1].x)
-        assert states[0].nfe == 30
-        assert states[1].nfe <= 3 if eta == 0 else states[1].nfe < 30
+            assert states[cache, seed].nfe == len(calls)
+    for seed in range(4):
+        asked, cached = states[False, seed], states[True, seed]
+        np.testing.assert_array_equal(asked.x, cached.x)
+        assert asked.nfe == 30
+        assert cached.nfe <= 3 if eta == 0 else cached.nfe < 30
 
 
 def test_confidence_reveals_the_surest_first():

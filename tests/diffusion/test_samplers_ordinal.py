@@ -22,35 +22,38 @@ SAMPLERS = {
 }
 
 
-def enumerated(chain, joint, steps):
-    """The law that factorised reverse steps reach, by the matrix of all pairs [x_t, x_s]."""
+def enumerated(chain, joint, *counts):
+    """The laws that factorised reverse steps reach, by the matrix of all pairs: [counts, 3, 3]."""
     states = len(chain.law)
     pairs = np.stack(np.meshgrid(*[np.arange(states)] * 2, indexing='ij'), -1).reshape(-1, 2)
-    denoise, times = token_data.denoiser(chain, joint), np.linspace(1, 0, steps + 1)
+    denoise = token_data.denoiser(chain, joint)
 
     @jax.jit
-    def step(law, times):
-        belief = jnp.nan_to_num(denoise(pairs, times[0]), nan=0.0)  # pairs that can't occur
-        each = categorical.posterior(chain, pairs, belief, *times)
+    def step(law, t, s):
+        belief = jnp.nan_to_num(denoise(pairs, t), nan=0.0)  # pairs that can't occur
+        each = categorical.posterior(chain, pairs, belief, t, s)
         both = each[:, 0, :, None] * each[:, 1, None]  # tokens are drawn on their own
-        return law @ both.reshape(len(pairs), -1), None
+        return law @ both.reshape(len(pairs), -1)
 
-    law = np.outer(chain.law, chain.law).ravel()
-    law, _ = jax.lax.scan(step, jnp.asarray(law), jnp.stack([times[:-1], times[1:]], 1))
-    law = np.asarray(law).reshape(states, states)
-    assert law[:SIZE, :SIZE].sum() == pytest.approx(1, abs=1e-9)
-    return law[:SIZE, :SIZE]
+    laws = []
+    for steps in counts:
+        law = np.outer(chain.law, chain.law).ravel()
+        for i in range(steps, 0, -1):
+            law = step(law, i / steps, (i - 1) / steps)
+        laws.append(np.asarray(law).reshape(states, states)[:SIZE, :SIZE])
+        assert laws[-1].sum() == pytest.approx(1, abs=1e-9)  # no mask is left
+    return np.stack(laws)
 
 
 @pytest.mark.parametrize('name', ['ordinal', 'uniform'])
 def test_independent_tokens_are_reached_in_few_steps(name):
-    """The reverse chain is exact at any number of steps but for the prior's mismatch, below 1e-5."""
+    """The reverse chain is exact at any number of steps but for the prior's mismatch, below 4e-6 nats."""
     chain = CHAINS[name](FLOW, SIZE)
     state, _ = token_data.walk(
         token_data.denoiser(chain, PRODUCT),
         SAMPLERS[name](FLOW, SIZE),
         categorical.process(chain).prior,
-        grid.uniform(4),
+        grid.uniform(3),
     )
     assert_law(frequencies(state.x), PRODUCT)
 
@@ -62,10 +65,10 @@ def test_correlated_tokens_follow_the_enumerated_chain(name):
         token_data.denoiser(chain),
         SAMPLERS[name](FLOW, SIZE),
         categorical.process(chain).prior,
-        grid.uniform(6),
+        grid.uniform(4),
     )
     with jax.enable_x64(True):
-        expected = enumerated(CHAINS[name](FLOW, SIZE), JOINT, 6)
+        (expected,) = enumerated(CHAINS[name](FLOW, SIZE), JOINT, 4)
     assert_law(frequencies(state.x), expected)
     assert np.abs(expected - JOINT).max() > 0.01  # and that is not yet the data
 
@@ -74,24 +77,23 @@ def test_correlated_tokens_follow_the_enumerated_chain(name):
 @pytest.mark.parametrize('name', CHAINS)
 def test_the_enumerated_chain_converges_to_the_data_at_first_order(name):
     chain = CHAINS[name](FLOW, SIZE)
-    errors = [np.abs(enumerated(chain, JOINT, n) - JOINT).max() for n in (64, 128, 256, 512)]
+    errors = np.abs(enumerated(chain, JOINT, 64, 128, 256, 512) - JOINT).max((1, 2))
     slopes = np.log2(np.divide(errors[:-1], errors[1:]))
     assert np.all(slopes > 0.9), (errors, slopes)
-    assert errors[-1] < 2e-3
+    assert errors[-1] < 1e-3
 
 
 @pytest.mark.usefixtures('x64')
-@pytest.mark.parametrize('steps', [1, 4, 16])
-def test_masked_tokens_have_the_law_in_closed_form(steps):
-    expected = (1 - 1 / steps) * JOINT + PRODUCT / steps
-    found = enumerated(categorical.absorbing_chain(FLOW, SIZE), JOINT, steps)
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+def test_masked_tokens_have_the_law_in_closed_form():
+    found = enumerated(categorical.absorbing_chain(FLOW, SIZE), JOINT, 1, 4, 16)
+    for steps, law in zip((1, 4, 16), found):
+        np.testing.assert_allclose(law, (1 - 1 / steps) * JOINT + PRODUCT / steps, atol=1e-12)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize('name', ['ordinal', 'uniform'])
 def test_the_data_is_reached_within_four_standard_errors(name):
-    """At the largest number of steps, whose own error is below a standard error: enumerated."""
+    """At 512 steps, whose own error is at most a standard error, 1e-3: enumerated above."""
     chain = CHAINS[name](FLOW, SIZE)
     state, _ = token_data.walk(
         token_data.denoiser(chain),
@@ -103,8 +105,8 @@ def test_the_data_is_reached_within_four_standard_errors(name):
 
 
 def test_it_is_ddpm_for_a_gaussian_process():
-    make, x_1 = schedule.cosine(), jax.random.normal(jax.random.key(0), (5000, 20))
-    keys, times = jax.random.split(jax.random.key(1), 5000), grid.uniform(30)
+    make, x_1 = schedule.cosine(), jax.random.normal(jax.random.key(0), (50, 20))
+    keys, times = jax.random.split(jax.random.key(1), 50), grid.uniform(30)
     walk = lambda sampler: diffusion.sample(keys, gaussian_data.denoiser(make), sampler, x_1, times)
     one = walk(samplers.ancestral(gaussian.gaussian(make)))
     np.testing.assert_allclose(one, walk(samplers.ddpm(make)), atol=1e-4)

@@ -37,12 +37,12 @@ def assert_means(nats, expected, extra=0.0):
     """The nine means are as expected to four standard errors."""
     nats = np.asarray(nats).reshape(9, -1)
     errors = nats.std(1, ddof=1) / nats.shape[1] ** 0.5
-    assert np.all(errors < 0.05)  # so that it says something
+    assert np.all(errors < 0.03 * expected)  # so that it says something
     np.testing.assert_array_less(np.abs(nats.mean(1) - expected), 4 * errors + extra + 1e-5)
 
 
-def enumerated(chain, joint, steps):
-    """Equation (130) of each of the nine pairs, every x_t weighed by its probability: [9]."""
+def enumerated(chain, joint, *counts):
+    """Equation (130) of each of the nine pairs, every x_t weighed by its probability: [counts, 9]."""
     states = len(chain.law)
     seen = np.stack(np.meshgrid(*[np.arange(states)] * 2, indexing='ij'), -1).reshape(-1, 2)
     x0 = jnp.repeat(jnp.asarray(OUTCOMES), len(seen), 0)
@@ -50,33 +50,29 @@ def enumerated(chain, joint, steps):
     exact = token_data.denoiser(chain, joint)
     denoise = lambda x, t: jnp.nan_to_num(exact(x, t), nan=0.0)  # pairs that can't occur
 
-    def term(total, ends):
-        t, s = ends
+    @jax.jit
+    def term(t, s):
         q = categorical.marginal(chain, jnp.asarray(OUTCOMES), t)  # [9, 2, states]
         weight = (q[:, 0, :, None] * q[:, 1, None]).ravel()
         kl = token_bound.step_kl(denoise, chain, x0, x_t, t, s)
-        kl = jnp.where(weight > 0, weight * kl, 0)
-        return total + kl.reshape(9, -1).sum(1), None
+        return jnp.where(weight > 0, weight * kl, 0).reshape(9, -1).sum(1)
 
-    walked = np.linspace(1, 0, steps + 1)
-    total, _ = jax.jit(lambda ends: jax.lax.scan(term, jnp.zeros(9), ends))(
-        (walked[:-1], walked[1:])
-    )
     last = np.asarray(categorical.marginal(chain, jnp.asarray(OUTCOMES), 1.0))
     law = np.broadcast_to(chain.law, last.shape)
     ratio = np.log(np.where(last > 0, last, 1) / np.where(last > 0, law, 1))
-    return np.asarray(total) + (last * ratio).sum((1, 2))
+    prior = (last * ratio).sum((1, 2))
+    walks = [np.linspace(1, 0, steps + 1) for steps in counts]
+    return np.stack([prior + sum(map(term, walk[:-1], walk[1:])) for walk in walks])
 
 
 @pytest.mark.usefixtures('x64')
-@pytest.mark.parametrize('steps', [1, 3])
 @pytest.mark.parametrize('name', CHAINS)
-def test_of_independent_tokens_it_is_the_likelihood_at_any_number_of_steps(name, steps):
-    """The exact reverse chain loses nothing but the prior's mismatch (ordinal: below 7e-6)."""
-    gap = enumerated(CHAINS[name](FLOW, SIZE), PRODUCT, steps) - NLL['product']
-    assert np.all(PRODUCT.ravel() @ gap > -1e-12)  # a bound in the mean over the data
-    np.testing.assert_allclose(gap, 0, atol=2e-3 if name == 'ordinal' else 1e-12)
-    assert PRODUCT.ravel() @ gap < (7e-6 if name == 'ordinal' else 1e-12)
+def test_of_independent_tokens_it_is_the_likelihood_at_any_number_of_steps(name):
+    """The exact reverse chain loses nothing but the prior's mismatch."""
+    gap = enumerated(CHAINS[name](FLOW, SIZE), PRODUCT, 1, 3) - NLL['product']
+    mismatch = 2 * (SIZE - 1) * 1e-3**2 if name == 'ordinal' else 0  # equation (112), two tokens
+    np.testing.assert_allclose(gap, 0, atol=mismatch + 1e-12)
+    assert np.all(gap @ PRODUCT.ravel() > -1e-12)  # a bound in the mean over the data
 
 
 @pytest.mark.usefixtures('x64')
@@ -84,7 +80,7 @@ def test_of_independent_tokens_it_is_the_likelihood_at_any_number_of_steps(name,
 def test_of_correlated_tokens_it_tightens_with_steps(name):
     """It is above the entropy in the mean, and reaches it as 1 / steps, up to the prior's mismatch."""
     chain, law = CHAINS[name](FLOW, SIZE), JOINT.ravel()
-    gaps = [law @ (enumerated(chain, JOINT, n) - NLL['joint']) for n in (1, 8, 16, 32, 64, 128)]
+    gaps = (enumerated(chain, JOINT, 1, 16, 32, 64, 128) - NLL['joint']) @ law
     assert np.all(np.diff(gaps) < 0) and gaps[-1] > 0
     mutual = np.sum(JOINT * np.log(JOINT / PRODUCT))
     if name != 'ordinal':  # one step draws tokens from their own laws
@@ -95,12 +91,12 @@ def test_of_correlated_tokens_it_tightens_with_steps(name):
 
 
 @pytest.mark.usefixtures('x64')
-@pytest.mark.parametrize('steps', [1, 2, 10])
-def test_of_masked_tokens_it_has_a_closed_form(steps):
+def test_of_masked_tokens_it_has_a_closed_form():
     """Two tokens are revealed in one step with probability 1 / steps, and then as if independent."""
-    found = enumerated(CHAINS['absorbing'](FLOW, SIZE), JOINT, steps)
-    expected = (1 - 1 / steps) * NLL['joint'] + NLL['product'] / steps
-    np.testing.assert_allclose(found, expected, atol=1e-12)
+    found = enumerated(CHAINS['absorbing'](FLOW, SIZE), JOINT, 1, 2, 10)
+    for steps, nats in zip((1, 2, 10), found):
+        expected = (1 - 1 / steps) * NLL['joint'] + NLL['product'] / steps
+        np.testing.assert_allclose(nats, expected, atol=1e-12)
 
 
 @pytest.mark.parametrize('law', LAWS)
@@ -126,9 +122,9 @@ def test_the_masked_cross_entropy_at_one_time(t):
     belief = jnp.log(jnp.array([0.2, 0.3, 0.5]))
     keys = jax.random.split(jax.random.key(0), 100)
     x0 = jnp.tile(jnp.array([[0, 1, 2, 2]]), (100, 50))
-    nats = token_bound.masked_cross_entropy(
-        keys, lambda x, t: jnp.broadcast_to(belief, (*x.shape, 3)), x0, jnp.full(100, t), FLOW, 3
-    )
+    predict = lambda x, t: jnp.broadcast_to(belief, (*x.shape, 3))
+    loss = lambda keys, t: token_bound.masked_cross_entropy(keys, predict, x0, t, FLOW, 3)
+    nats = jax.jit(loss)(keys, jnp.full(100, t))
     expected, square = (np.sum(np.log([0.2, 0.3, 0.5, 0.5]) ** k) * (-1) ** k * 50 for k in (1, 2))
     error = np.sqrt(square * (1 - t) / t / 100)
     assert nats.mean() == pytest.approx(expected, abs=4 * error + 1e-9)
@@ -150,7 +146,7 @@ def test_drawn_it_is_what_it_is_enumerated(name, random):
     )(keys)
     with jax.enable_x64(True):
         chain = CHAINS[name](FLOW, SIZE)
-        expected = enumerated(chain, JOINT, steps)
+        expected = enumerated(chain, JOINT, steps)[0]
         q = np.asarray(categorical.marginal(chain, jnp.asarray(OUTCOMES), 1.0))
     assert_means(bound.total, expected)
     assert np.all(bound.diffusion > -1e-5) and np.all(bound.reconstruction >= 0)
@@ -181,36 +177,35 @@ def test_in_bits_per_token_it_has_a_standard_error():
 def test_a_prior_that_lacks_the_data_costs_without_end():
     """Under `absorbing` and alpha(1) > 0 some tokens are left that the prior never draws."""
     keys, x0 = repeated(1)
-    evaluate = lambda make: token_bound.discrete_bound(
-        keys,
-        lambda x, t: jnp.zeros((*x.shape, SIZE)),
-        CHAINS['absorbing'](make, SIZE),
-        x0,
-        grid.uniform(2),
-    )
-    assert np.all(evaluate(schedule.vp()).prior == np.inf)
-    assert np.all(evaluate(schedule.zero_terminal_snr(schedule.vp())).prior == 0)
+    silent = lambda x, t: jnp.zeros((*x.shape, SIZE))
+
+    def prior(make):
+        chain = CHAINS['absorbing'](make, SIZE)
+        return token_bound.discrete_bound(keys, silent, chain, x0, jnp.array([1.0, 0.0])).prior
+
+    assert np.all(jax.jit(lambda: prior(schedule.vp()))() == np.inf)
+    assert np.all(jax.jit(lambda: prior(schedule.zero_terminal_snr(schedule.vp())))() == 0)
 
 
-def test_gradients_are_finite():
-    """Those of the losses, in the logits, at all times."""
+@pytest.mark.parametrize('name', [*CHAINS, 'cross-entropy'])
+def test_gradients_are_finite(name):
+    """Those of the losses in the logits, at all times, the ends among them."""
     keys, x0 = repeated(4)
     t = jnp.linspace(0, 1, len(x0))
+    x_t = jnp.where(jax.random.uniform(keys[0], x0.shape) < t[:, None], SIZE - 1, x0)
 
-    def masked(logits):
+    def loss(logits):
         predict = lambda x, t: jnp.broadcast_to(logits, (*x.shape, SIZE))
-        return token_bound.masked_cross_entropy(keys, predict, x0, t, schedule.cosine(), SIZE).sum()
+        if name == 'cross-entropy':
+            nats = token_bound.masked_cross_entropy(keys, predict, x0, t, schedule.cosine(), SIZE)
+        else:
+            chain = CHAINS[name](schedule.cosine(), SIZE)
+            masks = jnp.where(x_t == x0, x_t, SIZE) if name == 'absorbing' else x_t
+            nats = token_bound.step_kl(predict, chain, x0, masks, t, t * 0.8)
+        return nats.sum()
 
-    assert np.all(np.isfinite(jax.grad(masked)(jnp.array([0.1, -2.0, 40.0]))))
-    for chain in CHAINS.values():
-        chain = chain(schedule.cosine(), SIZE)
-
-        def discrete(logits):
-            denoise = lambda x, t: jnp.broadcast_to(logits, (*x.shape, SIZE))
-            return token_bound.discrete_bound(keys, denoise, chain, x0, grid.uniform(3)).total.sum()
-
-        slope = jax.grad(discrete)(jnp.array([0.1, -2.0, 40.0]))
-        assert np.all(np.isfinite(slope)) and np.any(slope != 0)
+    slope = jax.jit(jax.grad(loss))(jnp.array([0.1, -2.0, 40.0]))
+    assert np.all(np.isfinite(slope)) and np.any(slope != 0)
 
 
 def test_bad_arguments_are_refused():

@@ -6,7 +6,6 @@ import diffusers
 import jax
 import numpy as np
 import torch
-
 from peers.walks import Case, both
 
 LEADING = {'timestep_spacing': 'leading'}
@@ -112,8 +111,8 @@ DIFFERENCES = {
     'where steps do not divide 1000, of `trailing`. Where the belief is clipped, eps is not made anew '
     'without `use_clipped_model_output`; ours always is.',
     DPM: 'It falls back to lower orders in the last steps (`lower_order_final` below 15 steps, '
-    '`euler_at_final`); ours does not, and to sigma = 0 needs not. Order 3 lacks the published '
-    "formula's missing factor 2 and starts with order 1, ours with 2S: with both put right the "
+    '`euler_at_final`); ours does not, and a step to sigma = 0 needs it not. Order 3 lacks a factor 2, '
+    'as the published formula does, and starts with order 1, ours with 2S: with both put right the '
     'trajectories agree. Of two equal timesteps it starts at the second, unless `set_begin_index` is '
     "called. Karras' timesteps are rounded before the model is told.",
     UNIPC: "`lower_order_final` as above; 'bh1' is NaN in a step to sigma = 0.",
@@ -136,10 +135,29 @@ Measured on {date} with diffusers {diffusers}, torch {torch} and jax {jax}, on a
 Both sides ask one model, exact for a mixture of Gaussians, and take {steps} steps on one grid from one
 start, with one noise. A figure is the largest difference of any component after any step. Ours is
 computed in float64; *as it is* the peer makes its schedule in float32; *in float64* it was given the
-schedule in float64, where its steps then keep it. Timestep i is our t = (i + 1) / 1000.
+schedule in float64, where its steps then keep it. Timestep i is our t = (i + 1) / 1000. The
+schedules are diffusers' `beta_schedule`; `zero_snr` is `linear` with `rescale_betas_zero_snr`,
+`log_linear` has log(sigma / alpha) a line in t, `flow_3` is `flow` with `shift=3`; `flow` as a
+prediction is eps − x0.
 
 | diffusers | jaxdiff | schedules | predictions | as it is | in float64 | differences, each with a test |
 | --- | --- | --- | --- | --- | --- | --- |"""
+
+FOOT = """
+Schedules, grids and targets, each with a test:
+
+- The schedules agree to float32's rounding, which in the peer's ᾱ is 2e-5 of it, 1e-4 at the cosine's
+  last timestep, and 2e-3 of 1 − ᾱ at timestep 0. `rescale_betas_zero_snr` keeps alpha at timestep 0,
+  `schedule.zero_terminal_snr` at t = 0: 3e-5 of alpha on `scaled_linear`.
+- `grid.leading` and `grid.trailing` are the peer's; but the multi-step schedulers' 'leading' is that
+  of one more step without its last timestep. For 62 of the step counts up to 1000 (61, 103, …) the
+  peer's 'trailing' makes a step too many, to timestep −1; for some others (48, 80, …) a timestep that
+  is a half before rounding goes the other way. 'linspace' is `grid.uniform(steps - 1, 1.0, 0.001)`,
+  rounded, and then 0.
+- `grid.karras` has the peer's levels, given the schedule's own range; the times differ by 1e-2 of a
+  timestep, or by up to a half in DPM-Solver, which rounds them.
+- `add_noise`, `scale_noise` and `get_velocity` are `gaussian.marginal` (divided by alpha where the
+  sample is x / alpha) and the target of `prediction.v`."""
 
 
 def name(case):
@@ -185,4 +203,4 @@ if __name__ == '__main__':
     today = datetime.date.today().isoformat()
     print(HEAD.format(date=today, jax=jax.__version__, steps=CASES[0].steps, **versions))
     with jax.enable_x64(True):
-        print(*rows(), sep='\n')
+        print(*rows(), FOOT, sep='\n')

@@ -16,10 +16,13 @@ pytest.importorskip('diffusers')
 import diffusers  # noqa: E402
 import torch  # noqa: E402
 from peers import parity, walks  # noqa: E402
-from peers.parity import COSINE, DDIM, DDPM, DEIS, DPM, EULER, FLOW, HEUN, LINEAR, SCALED, UNIPC  # noqa: E402
+from peers.parity import COSINE, DDIM, DDPM, DEIS, DPM, EULER, HEUN, LINEAR, SCALED, UNIPC  # noqa: E402
 from peers.walks import SCHEDULES, Case  # noqa: E402
 
-pytestmark = pytest.mark.usefixtures('x64')
+pytestmark = [
+    pytest.mark.usefixtures('x64'),
+    pytest.mark.filterwarnings('ignore:__array_:DeprecationWarning:diffusers'),
+]
 TOLERANCE = 1e-4
 
 
@@ -69,7 +72,7 @@ def test_the_rescaling_to_zero_terminal_snr_keeps_another_point():
     assert np.abs(found - alpha).max() > 1e-5
 
 
-@pytest.mark.parametrize('steps', [1, 7, 10, 30, 100])
+@pytest.mark.parametrize('steps', [7, 10, 30])
 def test_grids_of_whole_timesteps(steps):
     def peer(name, **options):
         return walks.times_of(
@@ -88,10 +91,9 @@ def test_grids_of_whole_timesteps(steps):
     expected = np.append(grid.leading(steps + 1)[:-2], 0)
     np.testing.assert_allclose(found, expected, atol=1e-12)
     # 'linspace' runs from t = 1 to 0.001, both visited, then to 0: `grid.uniform`, rounded.
-    if steps > 1:
-        found = peer(DDPM, timestep_spacing='linspace')
-        expected = np.append(grid.uniform(steps - 1, 1.0, 0.001), 0)
-        np.testing.assert_allclose(found, expected, atol=0.0005 + 1e-12)
+    found = peer(DDPM, timestep_spacing='linspace')
+    expected = np.append(grid.uniform(steps - 1, 1.0, 0.001), 0)
+    np.testing.assert_allclose(found, expected, atol=0.0005 + 1e-12)
 
 
 def test_trailing_grids_that_differ():
@@ -112,7 +114,7 @@ def test_karras_grids(name):
     1e-3 of a timestep; but DPM-Solver's are rounded to whole ones before the model is told."""
     case = Case(name, '', LINEAR, 'epsilon', parity.KARRAS)
     peer, make = walks.scheduler_of(case), SCHEDULES[LINEAR]
-    levels = walks._distinct(peer.sigmas)
+    levels = walks.distinct(peer.sigmas)
     found = grid.karras(make, 10, sigma_min=levels[-2], sigma_max=levels[0])
     alpha, sigma = make(found)
     np.testing.assert_allclose(sigma / alpha, levels, rtol=1e-6)
@@ -123,11 +125,11 @@ def test_karras_grids(name):
 
 def test_between_whole_timesteps_the_peer_interpolates_sigma():
     """Euler's and Heun's 'linspace' need not be whole; sigma is then linear between timesteps, and
-    with us log alpha² is: 1e-4 of sigma at most, but at the very end."""
+    with us log alpha² is: 5e-6 of sigma at most."""
     peer = walks.scheduler_of(Case(EULER, '', LINEAR, 'epsilon', parity.LINSPACE, steps=9))
     alpha, sigma = SCHEDULES[LINEAR]((peer.timesteps.numpy().astype(float) + 1) / 1000)
     error = np.abs(peer.sigmas.numpy()[:-1] / (sigma / alpha) - 1)
-    assert 1e-5 < error[:-1].max() < 1e-4
+    assert 2e-6 < error[:-1].max() < 1e-5, error
 
 
 def test_noising_and_targets():
@@ -165,30 +167,41 @@ def test_the_large_variances_last_step():
     np.testing.assert_allclose(mine[-1], peers[-1] - added, atol=TOLERANCE)
 
 
-def test_ddims_step_is_not_to_its_next_timestep():
+def test_the_learned_variances_last_step():
+    """The same with 'learned_range', between log 1e-20 (for the posterior's 0) and log β."""
+    case = Case(DDPM, 'ddpm', LINEAR, 'epsilon', parity.TRAILING, {'variance': 'learned'})
+    case = case._replace(options=case.options | {'variance_type': 'learned_range'})
+    mine, peers = walks.both(case)
+    np.testing.assert_allclose(mine[:-1], peers[:-1], atol=TOLERANCE)
+    nu = (walks.model(case, mine[-2], 0.1)[:, 3:] + 1) / 2
+    beta = SCHEDULES[LINEAR](0.1)[1] ** 2
+    added = np.sqrt(1e-20 ** (1 - nu) * beta**nu) * walks.noise()[-1]
+    assert np.abs(added).max() > 1e-3
+    np.testing.assert_allclose(mine[-1], peers[-1] - added, atol=TOLERANCE)
+
+
+@pytest.mark.parametrize(('spacing', 'steps'), [('linspace', 10), ('trailing', 7)])
+def test_ddims_step_is_not_to_its_next_timestep(spacing, steps):
     """DDIMScheduler steps by 1000 // steps, whatever the grid: on 'linspace' from 999 to 899, and the
-    next step takes x as being at 888. (DDPMScheduler looks the next timestep up.) Given our state
-    after it as its own, its next step is ours again, for what is wrong is where it steps to."""
-    case = Case(DDIM, 'ddim', SCALED, 'sample', parity.LINSPACE)
+    next step takes x as being at 888. (DDPMScheduler looks the next timestep up.)"""
+    case = Case(DDIM, 'ddim', SCALED, 'sample', {'timestep_spacing': spacing}, steps=steps)
     scheduler = walks.scheduler_of(case)
     times = walks.times_of(case, scheduler)
     peers = walks.theirs(case, scheduler, times)
-    assert np.abs(walks.ours(case, times)[0] - peers[0]).max() > 1e-2
-    first = walks.ours(case, jnp.array([times[0], times[0] - 0.1]))
+    assert np.abs(walks.ours(case, times) - peers).max() > 10 * TOLERANCE
+    first = walks.ours(case, jnp.append(times[0], times[0] - 1000 // steps / 1000))
     np.testing.assert_allclose(first[0], peers[0], atol=TOLERANCE)
 
 
 def test_clipping_in_ddim():
     """Where x0 is clipped, the peer goes on with the model's unclipped eps, so that its x_t is no
     longer alpha x0 + sigma eps; with `use_clipped_model_output` eps is made anew, as ours always is."""
-    case = Case(DDIM, 'ddim', SCALED, 'sample', parity.LEADING | {'clip_sample_range': 0.5})
-    case = case._replace(clip=True)
-    raw = walks.both(case._replace(clip=False, options=parity.LEADING))[0]
-    mine, peers = walks.both(case, use_clipped_model_output=True)
-    assert np.abs(raw - mine).max() > 0.1
-    np.testing.assert_allclose(mine, peers, atol=TOLERANCE)
-    scheduler = walks.scheduler_of(case, prediction_type='epsilon')
-    assert scheduler is not None
+    case = Case(DDIM, 'ddim', SCALED, 'sample', parity.LEADING, clip=True)
+    assert apart(case).max() > 1e-2
+    assert apart(case, use_clipped_model_output=True).max() < TOLERANCE
+    assert apart(case, use_clipped_model_output=True, double=True).max() < 1e-9
+    unclipped, _ = walks.both(case._replace(clip=False))
+    assert np.abs(unclipped - walks.both(case)[0]).max() > 1e-2
 
 
 @pytest.mark.parametrize('option', ['euler_at_final', 'lower_order_final'])
@@ -200,8 +213,12 @@ def test_2m_falls_to_first_order_before_the_end(option):
     mine, peers = walks.both(case)
     np.testing.assert_allclose(mine[:-1], peers[:-1], atol=TOLERANCE)
     assert np.abs(mine[-1] - peers[-1]).max() > 2 * TOLERANCE
-    # It agrees with 2M where the one step is the first, which is of first order.
-    assert apart(case._replace(steps=1)).max() < TOLERANCE
+    first_order, times = (
+        case._replace(sampler='dpmpp_1s'),
+        walks.times_of(case, walks.scheduler_of(case)),
+    )
+    expected = walks.ours(first_order, times[-2:], mine[-2])[0]
+    np.testing.assert_allclose(peers[-1], expected, atol=TOLERANCE)
 
 
 def test_3m_has_the_factor_that_the_published_formula_lacks():
@@ -248,9 +265,8 @@ def test_unipc_bh1_to_sigma_zero():
     mine, peers = walks.both(case, double=True)
     np.testing.assert_allclose(mine[:-1], peers[:-1], atol=1e-9)
     assert np.all(np.isnan(peers[-1])) and np.all(np.isfinite(mine[-1]))
-    # Their bh2 has the belief at the last point, too, from where they then are.
-    belief = walks._compiled(case)[0](jnp.asarray(mine[-2]), 1000 * float(_times(case)[-2]) - 1)
-    np.testing.assert_allclose(mine[-1], belief, atol=1e-9)
+    t = walks.times_of(case, walks.scheduler_of(case))[-2]
+    np.testing.assert_allclose(mine[-1], walks.model(case, mine[-2], t), atol=1e-9)
 
 
 def test_unipc_3_falls_to_lower_orders_before_the_end():
@@ -266,7 +282,7 @@ def test_deis_is_a_polynomial_in_another_variable():
     one where that is a line in t (the case 'log_linear' above). The peer ends at timestep 0."""
     case = Case(DEIS, 'deis', LINEAR, 'epsilon', {'lower_order_final': False}, end=0.001)
     found = apart(case)
-    assert found[0] < TOLERANCE and found[1:].min() > 1e-3
+    assert found[0] < TOLERANCE and found.max() > 1e-2
     assert walks.scheduler_of(case).sigmas[-1] > 0
 
 
@@ -301,7 +317,3 @@ def test_the_table_in_the_docs_is_this_one():
     figure = re.compile(r'\d\.\de-\d\d')
     assert [figure.sub('–', row) for row in rows] == parity.rows(measure=False)
     assert all(float(f) < TOLERANCE for row in rows for f in figure.findall(row))
-
-
-def _times(case):
-    return walks.times_of(case, walks.scheduler_of(case))

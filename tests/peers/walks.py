@@ -92,19 +92,24 @@ def times_of(case: Case, scheduler) -> Array:
         sigma, shift = scheduler.sigmas.numpy().astype(float), 3 if 'shift' in case.options else 1
         return jnp.asarray(sigma / (shift - (shift - 1) * sigma))
     if scheduler.config.get('use_karras_sigmas'):
-        sigmas = _distinct(scheduler.sigmas)[:-1]
+        sigmas = distinct(scheduler.sigmas)[:-1]
         times = schedule.time_of_logsnr(make, jnp.asarray(-2 * np.log(sigmas)))
     else:
-        timesteps = _distinct(scheduler.timesteps)
+        timesteps = distinct(scheduler.timesteps)
         if np.any(timesteps % 1):
             raise ValueError(f'timesteps must be whole numbers, got {timesteps}')
         times = (timesteps + 1) / 1000
     return jnp.append(jnp.asarray(times), case.end)
 
 
-def ours(case: Case, times: Array) -> np.ndarray:
-    """Our states after each step, [steps, b, d]."""
-    return np.asarray(_compiled(case)[1](start(), times))
+def ours(case: Case, times: Array, x: Array | None = None) -> np.ndarray:
+    """Our states after each step, [steps, b, d], from `x`, by default `start()`."""
+    return np.asarray(_compiled(case)[1](start() if x is None else x, times))
+
+
+def model(case: Case, x: Array, t: float) -> np.ndarray:
+    """What the model, asked by both sides, says of x at our time t."""
+    return np.asarray(_compiled(case)[0](jnp.asarray(x), 1000 * float(t) - 1))
 
 
 def theirs(case: Case, scheduler, times: Array, first=None, begin=0, **options) -> np.ndarray:
@@ -137,9 +142,9 @@ def theirs(case: Case, scheduler, times: Array, first=None, begin=0, **options) 
         x = y
         if hasattr(scheduler, 'scale_model_input'):
             x = scheduler.scale_model_input(y, timestep)
-        output = _compiled(case)[0](jnp.asarray(x.numpy()), 1000 * float(times[at]) - 1)
+        output = torch.tensor(model(case, x.numpy(), times[at]))
         with mock.patch.object(module, 'randn_tensor', lambda *_, **__: draw, create=True):
-            y = scheduler.step(torch.tensor(np.asarray(output)), timestep, y, **options).prev_sample
+            y = scheduler.step(output, timestep, y, **options).prev_sample
         states[step] = y.numpy() * scale[step + 1]
         if step == 0 and first is not None:
             y = torch.tensor(first / scale[1])
@@ -186,6 +191,11 @@ def noise(steps: int = 10) -> np.ndarray:
     return np.asarray(jax.jit(jax.vmap(draw))(jnp.arange(steps)))
 
 
+def distinct(values) -> np.ndarray:
+    """A tensor's values in their order, each once: Heun's come twice."""
+    return np.array(list(dict.fromkeys(values.numpy().astype(float))))
+
+
 def _compiled(case):
     settings = tuple(case.settings.items())
     return _compile(case.sampler, settings, case.schedule, case.prediction, case.clip)
@@ -230,7 +240,3 @@ def _network(make: Schedule, row, learned):
 
 def _keys():
     return jax.random.split(jax.random.key(7), SHAPE[0])
-
-
-def _distinct(values):
-    return np.array(list(dict.fromkeys(values.numpy().astype(float))))

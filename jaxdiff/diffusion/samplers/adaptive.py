@@ -18,7 +18,7 @@ The error of a trial of size h is estimated as that of order 5 minus that of ord
     e = sqrt(mean(|error| / (atol + rtol max(|y|, |y_new|)))²)                             (157)
 
 over the components of one example, never over the batch, it is accepted where e ≤ 1, and the next
-size is h · 0.9 e^(−1/5), between h / 5 and 5 h.
+size is h · 0.9 e^(−1/5), between h / 5 and 10 h.
 
 References: Song et al. 2021, arXiv:2011.13456, section 4.3; Dormand and Prince 1980; Hairer, Nørsett
 and Wanner, Solving Ordinary Differential Equations I, section II.4.
@@ -61,8 +61,8 @@ def ode_adaptive(
     slope of a step being the first of the next.
 
     An example that has not arrived after `max_steps` trials in an interval, or whose step size has
-    shrunk to nothing (a denoiser that returns NaN), is NaN. Its loop has no fixed length: JAX
-    differentiates it forwards only.
+    shrunk to nothing (a denoiser that returns NaN, a tolerance below the rounding of x), is NaN.
+    The loop has no fixed length: JAX differentiates it forwards only.
 
     Args:
       rtol, atol: the tolerance of one step, in units of y, equation (157).
@@ -142,7 +142,7 @@ def _try(slope, walk, end, rtol, atol):
     e = jnp.sqrt(jnp.mean(jnp.reshape(error, (len(error), -1)) ** 2, axis=1))
 
     moved = (e <= 1) & (left != 0)
-    factor = jnp.clip(jnp.where(jnp.isfinite(e), 0.9 * e**-0.2, 0), 0.2, 5)
+    factor = jnp.clip(jnp.where(jnp.isfinite(e), 0.9 * e**-0.2, 0), 0.2, 10)
     size = jnp.abs(h) * factor
     size = jnp.where(moved & last, jnp.maximum(size, walk.size), size)  # cut short by the grid
     choose = lambda new, old: jnp.where(broadcast(moved, new), new, old)

@@ -24,7 +24,7 @@ arXiv:1907.05600, algorithm 1.
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.diffusion.samplers.base import Sampler, State, normal, start
+from jaxdiff.diffusion.samplers.base import Sampler, normal, start
 from jaxdiff.diffusion.samplers.ddpm import ddpm
 from jaxdiff.diffusion.schedule import Schedule
 
@@ -97,7 +97,9 @@ def annealed_langevin(schedule: Schedule, inner: int = 100, snr: float = 0.05**0
         def last(state):
             return state._replace(x=alpha_s * denoise(state.x, t), nfe=state.nfe + 1)
 
-        return jax.lax.cond(sigma_s > 0, lambda state: state._replace(x=factor * state.x), last, state)
+        return jax.lax.cond(
+            sigma_s > 0, lambda state: state._replace(x=factor * state.x), last, state
+        )
 
     return predictor_corrector(schedule, Sampler(start, carry), inner, snr)
 

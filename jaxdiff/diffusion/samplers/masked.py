@@ -8,7 +8,7 @@ one masked again with probability ω,
 so that it is unmasked at s with probability alpha_s, for any eta between 0 and 1. At s = 0 all are
 revealed: ρ = 1 and ω = 0.
 
-References: Sahoo et al. 2024 (MDLM), arXiv:2406.07524, eqs. 6 and 7; Wang et al. 2025 (ReMDM),
+References: Sahoo et al. 2024 (MDLM), arXiv:2406.07524, section 3; Wang et al. 2025 (ReMDM),
 arXiv:2503.00307, sections 3 and 4, whose sigma_t is ω, by its rescaled schedule.
 """
 
@@ -43,13 +43,15 @@ def masked_ancestral(schedule: Schedule, size: int, cache: bool = False) -> Samp
     With `cache` the denoiser is asked only if a token of the batch changed in the last step: for
     denoisers that do not depend on the time the samples are the same.
 
-    References: Sahoo et al. 2024, arXiv:2406.07524, section 4.1.
+    References: Sahoo et al. 2024 (MDLM), arXiv:2406.07524.
     """
     return masked_remask(schedule, size, 0.0, cache)
 
 
 def masked_remask(schedule: Schedule, size: int, eta: float, cache: bool = False) -> Sampler:
     """Equation (120): revealed tokens may be masked and drawn again, the marginals being kept.
+
+    Tokens that are given at the start are masked again like any others.
 
     Args:
       eta: 0 (`masked_ancestral`) to 1 (as much as the marginals allow).
