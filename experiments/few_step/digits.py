@@ -15,6 +15,7 @@ import sys
 from jaxdiff import devices
 
 BATCH, TEACHER_STEPS, SAMPLES, NUMBERS = 128, 16, 500, (1, 2, 4)
+RATES, GRID_STEPS = (1e-3, 5e-4), (10, 80)  # progressive and consistency; its grid, first and last
 
 
 def main() -> None:
@@ -42,6 +43,8 @@ def main() -> None:
     config, model = job.config, job.model
     if config.data.name not in quality().MODEL:
         raise ValueError(f'no classifier is known for {config.data.name!r}')
+    if model.learned_variance or model.schedule is None:
+        raise ValueError('a teacher with a learned variance or schedule is not known here')
 
     def ask(params, x_t, t, cond):
         net = lambda x, level: model.net.apply(params, x, level, cond)
@@ -57,11 +60,11 @@ def main() -> None:
 
     case = students.Case(ask, model.schedule, model.prediction, batch, config.sample.clip)
     halves = students.distil_progressively(
-        case, job.params, TEACHER_STEPS, args.round_steps, 1e-3, args.seed
+        case, job.params, TEACHER_STEPS, args.round_steps, RATES[0], args.seed
     )
     learned = {
         name: students.learn_consistency(
-            case, job.params, teach, (10, 80), args.steps, 5e-4, args.seed
+            case, job.params, teach, GRID_STEPS, args.steps, RATES[1], None, args.seed
         )
         for name, teach in (('consistency distillation', True), ('consistency training', False))
     }
@@ -88,7 +91,13 @@ def main() -> None:
         for name, found in rows.items()
     }
     results['real test images'] = judge(*quality().real(config.data.name, 'test'))
-    made = {'settings': vars(args), 'teacher': job.made['run'], 'versions': manifest.versions()}
+    settings = {k: v for k, v in vars(args).items() if k not in ('out', 'teacher')} | {
+        'teacher_steps': TEACHER_STEPS,
+        'batch': BATCH,
+        'rates': RATES,
+        'grid_steps': GRID_STEPS,
+    }
+    made = {'settings': settings, 'teacher': job.made['run'], 'versions': manifest.versions()}
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'digits.json').write_text(json.dumps({'results': results, 'made': made}, indent=2))

@@ -25,6 +25,9 @@ ANGLES = 2 * np.pi * np.arange(5) / 5
 MEANS = 1.2 * np.stack([np.cos(ANGLES), np.sin(ANGLES)], 1)
 STD = 0.12
 BATCH, TEACHER_STEPS, SAMPLES = 512, 32, 4000
+RATE = 1e-3  # of the students
+GRID_STEPS = (10, 160)  # of the consistency grid, at first and at last
+WIDTH = 0.1  # of the consistency metric
 
 
 class MLP(nn.Module):
@@ -82,7 +85,6 @@ def main() -> None:
     parser.add_argument('--steps', type=int, default=6000, help='of the teacher and consistency')
     parser.add_argument('--round-steps', type=int, default=2000, help='of a progressive halving')
     args = parser.parse_args()
-    settings = vars(args) | {'teacher_steps': TEACHER_STEPS, 'batch': BATCH, 'rate': 1e-3}
 
     cosine, net = schedule.cosine(), MLP()
 
@@ -105,11 +107,11 @@ def main() -> None:
     train = students.trainer(students.denoising_loss(case), 2e-3, args.steps)
     teacher = train(fresh, (), batches(), 'teacher', args.seed)
     halves = students.distil_progressively(
-        case, teacher, TEACHER_STEPS, args.round_steps, 1e-3, args.seed
+        case, teacher, TEACHER_STEPS, args.round_steps, RATE, args.seed
     )
     learned = {
         name: students.learn_consistency(
-            case, teacher, teach, (10, 160), args.steps, 1e-3, args.seed
+            case, teacher, teach, GRID_STEPS, args.steps, RATE, WIDTH, args.seed
         )
         for name, teach in (('consistency distillation', True), ('consistency training', False))
     }
@@ -135,6 +137,13 @@ def main() -> None:
     }
     results['exact denoiser (DDIM)'] = {str(TEACHER_STEPS): judge(best, real)}
     results['fresh data'] = judge(other, real)
+    settings = {k: v for k, v in vars(args).items() if k != 'out'} | {
+        'teacher_steps': TEACHER_STEPS,
+        'batch': BATCH,
+        'rate': RATE,
+        'grid_steps': GRID_STEPS,
+        'width': WIDTH,
+    }
     made = {'settings': settings, 'versions': manifest.versions()}
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)

@@ -28,7 +28,8 @@ from jaxdiff.diffusion import (
     schedule,
 )
 
-SIGMA_MIN, SIGMA_MAX = 0.002, 80.0  # noise levels sigma / alpha between which f is learned
+# The noise levels sigma / alpha between which f is learned; less where the schedule ends below.
+SIGMA_MIN, SIGMA_MAX = 0.002, 80.0
 
 
 class Case(NamedTuple):
@@ -59,6 +60,19 @@ class Case(NamedTuple):
         """The time at which sigma / alpha is `level`."""
         with jax.ensure_compile_time_eval():
             return float(schedule.time_of_logsnr(self.schedule, -2 * np.log(level)))
+
+    @property
+    def start(self) -> float:
+        """The time at which the teacher starts to sample."""
+        with jax.ensure_compile_time_eval():
+            return float(prediction.start(self.prediction, self.schedule))
+
+    @property
+    def sigma_max(self) -> float:
+        """The largest noise level for which f is learned."""
+        with jax.ensure_compile_time_eval():
+            end = jnp.exp(-schedule.logsnr(self.schedule, self.start) / 2)
+            return float(jnp.minimum(end, SIGMA_MAX))
 
     def jump(self, params: Any, cond: dict) -> denoiser.Denoiser:
         """The network as a consistency function, never clipped: training needs its gradient."""
@@ -100,16 +114,17 @@ def progressive_loss(case: Case) -> Loss:
     return losses
 
 
-def consistency_loss(case: Case, teach: bool) -> Loss:
+def consistency_loss(case: Case, teach: bool, width: float | None) -> Loss:
     """Improved consistency training or, with `teach`, distillation by Heun steps of the teacher.
 
-    Pseudo-Huber metric, weight 1 / (gap of the noise levels), target f itself; the batch holds t, s.
+    Pseudo-Huber metric of that width, weight 1 / (gap of the noise levels), target f itself; the
+    batch holds t and s.
     """
 
     def losses(params, teacher, batch, keys):
         x0, cond, t, s = (batch[k] for k in ('x0', 'cond', 't', 's'))
         f = case.jump(params, cond)
-        metric = consistency.pseudo_huber()
+        metric = consistency.pseudo_huber(width)
         if teach:
             denoise, heun = case.denoiser_of(teacher, cond), samplers.heun(case.schedule)
             found = consistency.distillation(
@@ -167,17 +182,19 @@ def distil_progressively(
     """Students of first / 2, first / 4, …, 1 steps, each the teacher of the next one."""
     train, found, n = trainer(progressive_loss(case), rate, steps), {}, first
 
-    def batches(times, start):
-        for i in range(start, start + steps):
+    def batches(times, begun):
+        for i in range(begun, begun + steps):
             x0, cond = case.batch(i)
             u = np.random.default_rng((seed, i)).random(len(x0))
             t, m, s = progressive.steps(u, times)
             yield {'x0': x0, 'cond': cond, 't': t, 'm': m, 's': s}
 
     while n > 1:
-        start = steps * len(found)
+        begun = steps * len(found)
         title = f'progressive {n} → {n // 2}'
-        teacher = train(teacher, teacher, batches(grid.uniform(n), start), title, seed + n)
+        teacher = train(
+            teacher, teacher, batches(grid.uniform(n, case.start), begun), title, seed + n
+        )
         n //= 2
         found[n] = teacher
     return found
@@ -190,16 +207,18 @@ def learn_consistency(
     grid_steps: tuple[int, int],
     steps: int,
     rate: float,
+    width: float | None,
     seed: int,
 ) -> Any:
     """One student for every number of steps, by distillation or by training without the teacher.
 
-    `grid_steps`: the grid's steps at first and at last, doubling at equal intervals.
+    `grid_steps`: the grid's steps at first and at last, doubling at equal intervals; `width`: the
+    metric's, None the paper's.
     """
 
     @jax.jit
     def pairs(u, n):
-        levels = (case.schedule, SIGMA_MIN, SIGMA_MAX)
+        levels = (case.schedule, SIGMA_MIN, case.sigma_max)
         return consistency.karras_pairs(u, n, *levels, log_normal=(-1.1, 2.0))
 
     def batches():
@@ -210,7 +229,7 @@ def learn_consistency(
             yield {'x0': x0, 'cond': cond, 't': t, 's': s}
 
     title = 'consistency distillation' if teach else 'consistency training'
-    train = trainer(consistency_loss(case, teach), rate, steps)
+    train = trainer(consistency_loss(case, teach, width), rate, steps)
     return train(teacher, teacher, batches(), title, seed)
 
 
@@ -220,15 +239,19 @@ def draw(
     """Samples [n, ...] in `steps` evaluations: kind 'ddim', or 'consistency' from equal times."""
     keys = jax.random.split(jax.random.key(seed), shape[0])
 
+    if kind == 'ddim':
+        sampler, times = samplers.ddim(case.schedule), grid.uniform(steps, case.start)
+    else:
+        sampler = samplers.consistency(case.schedule, case.time(SIGMA_MIN))
+        times = grid.uniform(steps, case.time(case.sigma_max))
+
     @jax.jit
     def walk(params, cond, keys):
-        x_1 = gaussian.gaussian(case.schedule).prior(jax.random.key(seed + 1), shape)
+        x_1 = gaussian.gaussian(case.schedule).prior(jax.random.key(seed + 1), shape, times[0])
         if kind == 'ddim':
-            sampler, times = samplers.ddim(case.schedule), grid.uniform(steps)
             denoise = case.denoiser_of(params, cond)
         else:
-            sampler = samplers.consistency(case.schedule, case.time(SIGMA_MIN))
-            times, denoise = grid.uniform(steps, case.time(SIGMA_MAX)), case.jump(params, cond)
+            denoise = case.jump(params, cond)
             denoise = denoiser.clip(denoise) if case.clip else denoise
         return diffusion.sample(keys, denoise, sampler, x_1, times)
 

@@ -37,7 +37,7 @@ from jax import Array
 from jax.scipy.special import log_ndtr
 
 from jaxdiff.diffusion import denoiser
-from jaxdiff.diffusion.denoiser import Denoiser
+from jaxdiff.diffusion.denoiser import Denoiser, precise
 from jaxdiff.diffusion.gaussian import gaussian
 from jaxdiff.diffusion.schedule import Schedule, broadcast, logsnr, time_of_logsnr
 
@@ -173,16 +173,6 @@ def reconstruction(x0: Array, mean: Array, std: Array, levels: int | None = None
     low = jnp.where(k > 0, ((2 * k - 1) / (levels - 1) - 1 - mean) / std, -jnp.inf)
     high = jnp.where(k < levels - 1, ((2 * k + 1) / (levels - 1) - 1 - mean) / std, jnp.inf)
     return -_sum(_log_interval(low, high))
-
-
-def precise(denoise: Denoiser) -> Denoiser:
-    """The denoiser with its matrix products in full float32, which TPUs don't take by themselves."""
-
-    def exact(x_t, t):
-        with jax.default_matmul_precision('highest'):
-            return denoise(x_t, t)
-
-    return exact
 
 
 def falling(schedule: Schedule, times: Array, dtype: Any) -> Array:

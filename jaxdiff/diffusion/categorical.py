@@ -102,7 +102,7 @@ def one_hot(chain: Chain, x: Array, dtype=None) -> Array:
 
 def marginal(chain: Chain, x0: Array, t: Array) -> Array:
     """The law of x_t given tokens x0, [..., states]: equation (101)."""
-    certain = one_hot(chain, x0, jnp.result_type(jnp.float32, t))
+    certain = one_hot(chain, x0, jnp.result_type(float, t))
     return chain.forward(certain, jnp.zeros_like(t), t)
 
 

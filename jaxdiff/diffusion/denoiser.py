@@ -7,6 +7,7 @@ with its input scaled and the noise level embedded, and its prediction is solved
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 from jax import Array
 
@@ -130,3 +131,13 @@ def dynamic_threshold(denoise: Denoiser, percentile: float = 99.5, bound: float 
         return jnp.clip(x0, -m, m) * (bound / m)
 
     return lambda x_t, t: on_mean(threshold, denoise(x_t, t))
+
+
+def precise(denoise: Denoiser) -> Denoiser:
+    """The denoiser with its matrix products in full float32, which TPUs don't take by themselves."""
+
+    def exact(x_t, t):
+        with jax.default_matmul_precision('highest'):
+            return denoise(x_t, t)
+
+    return exact

@@ -3,6 +3,7 @@
 import math
 
 import jax.numpy as jnp
+import numpy as np
 from jax import Array
 
 from jaxdiff.diffusion import schedule as schedules
@@ -36,8 +37,8 @@ def trailing(steps: int, train_steps: int = 1000) -> Array:
     References: Lin et al. 2024, arXiv:2305.08891, table 2.
     """
     _check(steps, train_steps)
-    i = jnp.round(train_steps * (1 - jnp.arange(steps) / max(steps, 1))) - 1
-    return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
+    i = np.round(train_steps * (1 - np.arange(steps) / max(steps, 1))) - 1  # float64: ties are ties
+    return jnp.asarray([*(i + 1) / train_steps, 0.0])
 
 
 def karras(

@@ -27,8 +27,8 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxdiff.diffusion.bound import falling, precise, prior_kl
-from jaxdiff.diffusion.denoiser import Denoiser, mean_only
+from jaxdiff.diffusion.bound import falling, prior_kl
+from jaxdiff.diffusion.denoiser import Denoiser, mean_only, precise
 from jaxdiff.diffusion.schedule import Schedule, time_of_logsnr
 
 Trace = Callable[[Callable[[Array], Array], Array], tuple[Array, Array]]  # (f, x) -> f(x), trace

@@ -36,7 +36,7 @@ def run(
     times = jnp.asarray(times)
     if jnp.issubdtype(x_1.dtype, jnp.floating):  # at least float32, whatever the denoiser works in
         dtype = jnp.promote_types(x_1.dtype, jnp.float32)
-        x_1, times = x_1.astype(dtype), times.astype(dtype)
+        x_1, times, denoise = x_1.astype(dtype), times.astype(dtype), _as(dtype, denoise)
 
     def step(state, inputs):
         i, t, s = inputs
@@ -50,3 +50,7 @@ def run(
 def sample(keys: Array, denoise: Denoiser, sampler: Sampler, x_1: Array, times: Array) -> Array:
     """The samples alone: see `run`."""
     return run(keys, denoise, sampler, x_1, times)[0].x
+
+
+def _as(dtype, denoise):
+    return lambda x_t, t: jax.tree.map(lambda leaf: leaf.astype(dtype), denoise(x_t, t))

@@ -184,6 +184,8 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
 
         alpha' = alpha(0) (alpha(t) − alpha(1)) / (alpha(0) − alpha(1)),    sigma'² = 1 − alpha'²
 
+    It keeps alpha at t = 0; the paper keeps it at the first timestep, t = 1/1000.
+
     References: Lin et al. 2024, arXiv:2305.08891, algorithm 1.
     """
 

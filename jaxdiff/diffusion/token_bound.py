@@ -24,7 +24,7 @@ import jax
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdiff.diffusion.bound import Bound, precise
+from jaxdiff.diffusion.bound import Bound
 from jaxdiff.diffusion.categorical import (
     Chain,
     absorbing_chain,
@@ -32,7 +32,7 @@ from jaxdiff.diffusion.categorical import (
     marginal,
     posterior,
 )
-from jaxdiff.diffusion.denoiser import Denoiser
+from jaxdiff.diffusion.denoiser import Denoiser, precise
 from jaxdiff.diffusion.schedule import Schedule, coefficients
 
 

@@ -33,31 +33,32 @@ PREDICTIONS = {
     'score': prediction.score,
     'edm': prediction.edm(0.5),
 }
-# Each with the evaluations of the denoiser in n steps; None where they depend on the data.
+# Each with its evaluations a step, and those besides; None where they depend on the data. A step to
+# sigma = 0 takes one.
 SAMPLERS = {
-    'annealed_langevin': (lambda s: samplers.annealed_langevin(s, inner=2), lambda n: 2 * n - 1),
-    'ddim': (samplers.ddim, lambda n: n),
-    'ddim_half': (lambda s: samplers.ddim(s, 0.5), lambda n: n),
-    'ddpm': (samplers.ddpm, lambda n: n),
-    'ddpm_large': (lambda s: samplers.ddpm(s, 'large'), lambda n: n),
-    'ddpm_learned': (lambda s: samplers.ddpm(s, 'learned'), lambda n: n),
-    'deis': (samplers.deis, lambda n: n),
-    'dpmpp_2m': (samplers.dpmpp_2m, lambda n: n),
-    'dpmpp_2m_sde': (samplers.dpmpp_2m_sde, lambda n: n),
-    'dpmpp_2s': (samplers.dpmpp_2s, lambda n: 2 * n - 1),
-    'dpmpp_3m': (samplers.dpmpp_3m, lambda n: n + 1),
-    'euler_t': (lambda s: samplers.euler(s, 't'), lambda n: n),
-    'euler_ancestral': (samplers.euler_ancestral, lambda n: n),
-    'euler_maruyama': (samplers.euler_maruyama, lambda n: n),
-    'heun': (samplers.heun, lambda n: 2 * n - 1),
-    'heun_t': (lambda s: samplers.heun(s, 't'), lambda n: 2 * n - 1),
-    'heun_stochastic': (samplers.heun_stochastic, lambda n: 2 * n - 1),
+    'annealed_langevin': (lambda s: samplers.annealed_langevin(s, inner=2), (2, 0)),
+    'ddim': (samplers.ddim, (1, 0)),
+    'ddim_half': (lambda s: samplers.ddim(s, 0.5), (1, 0)),
+    'ddpm': (samplers.ddpm, (1, 0)),
+    'ddpm_large': (lambda s: samplers.ddpm(s, 'large'), (1, 0)),
+    'ddpm_learned': (lambda s: samplers.ddpm(s, 'learned'), (1, 0)),
+    'deis': (samplers.deis, (1, 0)),
+    'dpmpp_2m': (samplers.dpmpp_2m, (1, 0)),
+    'dpmpp_2m_sde': (samplers.dpmpp_2m_sde, (1, 0)),
+    'dpmpp_2s': (samplers.dpmpp_2s, (2, 0)),
+    'dpmpp_3m': (samplers.dpmpp_3m, (1, 1)),
+    'euler_t': (lambda s: samplers.euler(s, 't'), (1, 0)),
+    'euler_ancestral': (samplers.euler_ancestral, (1, 0)),
+    'euler_maruyama': (samplers.euler_maruyama, (1, 0)),
+    'heun': (samplers.heun, (2, 0)),
+    'heun_t': (lambda s: samplers.heun(s, 't'), (2, 0)),
+    'heun_stochastic': (samplers.heun_stochastic, (2, 0)),
     'ode_adaptive': (samplers.ode_adaptive, None),
-    'predictor_corrector': (samplers.predictor_corrector, lambda n: 2 * n - 1),
-    'rk4': (samplers.rk4, lambda n: 4 * n - 3),
-    'rk4_t': (lambda s: samplers.rk4(s, 't'), lambda n: 4 * n - 3),
-    'unipc': (samplers.unipc, lambda n: n),
-    'unipc_3': (lambda s: samplers.unipc(s, 3), lambda n: n),
+    'predictor_corrector': (samplers.predictor_corrector, (2, 0)),
+    'rk4': (samplers.rk4, (4, 0)),
+    'rk4_t': (lambda s: samplers.rk4(s, 't'), (4, 0)),
+    'unipc': (samplers.unipc, (1, 0)),
+    'unipc_3': (lambda s: samplers.unipc(s, 3), (1, 0)),
 }
 IN_SIGMA = ('heun', 'rk4', 'heun_stochastic')  # these divide by alpha
 STEPS = 6
@@ -110,7 +111,10 @@ def check(sampler_name, schedule_name, prediction_name):
     assert frames.shape == (STEPS, *x_1.shape) and np.all(np.isfinite(frames))
     np.testing.assert_array_equal(frames[-1], state.x)
     assert state.nfe == len(calls)
-    assert evaluations is None or state.nfe == evaluations(STEPS)
+    if evaluations:
+        each, besides = evaluations
+        last = 1 if make(0.0)[1] == 0 else each  # the learned schedule ends with noise
+        assert state.nfe == (STEPS - 1) * each + last + besides
 
     np.testing.assert_array_equal(walk(keys, x_1)[0].x, state.x)  # its keys decide,
     among = jnp.array([3, 0, 3, 3, 3])  # whatever the neighbours and the place in the batch
@@ -152,6 +156,25 @@ def test_no_steps_are_a_no_op(name):
     state, _ = diffusion.run(keys, gaussian_data.denoiser(make), sampler, x, grid.uniform(0))
     np.testing.assert_array_equal(state.x, x)
     assert state.nfe == 0
+
+
+@pytest.mark.parametrize('name', SAMPLERS)
+def test_a_denoiser_may_work_in_half_precision(name):
+    """Its beliefs are rounded; the walk is not."""
+    make, exact = SCHEDULES['vp'], gaussian_data.denoiser(SCHEDULES['vp'])
+
+    def half(x_t, t):
+        x0 = exact(x_t, schedule.broadcast(t, x_t)).astype(jnp.bfloat16)
+        return denoiser.Learned(x0, 0 * x0) if name == 'ddpm_learned' else x0
+
+    def full(x_t, t):
+        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half(x_t, t))
+
+    keys, x_1 = jax.random.split(jax.random.key(0), 2), jnp.ones((2, 3))
+    sampler, times = SAMPLERS[name][0](make), grid.uniform(3)
+    state, _ = diffusion.run(keys, half, sampler, x_1.astype(jnp.bfloat16), times)
+    assert state.x.dtype == jnp.float32
+    np.testing.assert_array_equal(state.x, diffusion.sample(keys, full, sampler, x_1, times))
 
 
 @pytest.mark.slow

@@ -146,8 +146,8 @@ prediction is eps − x0.
 FOOT = """
 Schedules, grids and targets, each with a test:
 
-- The schedules agree to float32's rounding, which in the peer's ᾱ is 2e-5 of it, 1e-4 at the cosine's
-  last timestep, and 2e-3 of 1 − ᾱ at timestep 0. `rescale_betas_zero_snr` keeps alpha at timestep 0,
+- The schedules agree to float32's rounding, which in the peer's ᾱ is 1e-6 of it, 1.3e-5 at the cosine's
+  last timestep, and 5e-4 of 1 − ᾱ at timestep 0. `rescale_betas_zero_snr` keeps alpha at timestep 0,
   `schedule.zero_terminal_snr` at t = 0: 3e-5 of alpha on `scaled_linear`.
 - `grid.leading` and `grid.trailing` are the peer's; but the multi-step schedulers' 'leading' is that
   of one more step without its last timestep. For 62 of the step counts up to 1000 (61, 103, …) the

@@ -52,9 +52,9 @@ def test_schedules(name):
     peer = walks.scheduler_of(Case(DDPM, '', name, 'epsilon')).alphas_cumprod.numpy()
     alpha, sigma = SCHEDULES[name](jnp.arange(1, 1001) / 1000)
     np.testing.assert_allclose(peer, alpha**2, atol=1e-6)
-    np.testing.assert_allclose(peer[:-1], alpha[:-1] ** 2, rtol=2e-5)
-    np.testing.assert_allclose(peer[-1], alpha[-1] ** 2, rtol=1e-4)
-    np.testing.assert_allclose(1 - peer, sigma**2, rtol=2e-3)
+    np.testing.assert_allclose(peer[:-1], alpha[:-1] ** 2, rtol=2e-6)
+    np.testing.assert_allclose(peer[-1], alpha[-1] ** 2, rtol=2e-5)
+    np.testing.assert_allclose(1 - peer, sigma**2, rtol=1e-3)
 
 
 def test_the_rescaling_to_zero_terminal_snr_keeps_another_point():

@@ -119,7 +119,7 @@ def theirs(case: Case, scheduler, times: Array, first=None, begin=0, **options) 
     peer's random numbers.
 
     Args:
-      times: [steps + 1]; the model is told 1000 t − 1, diffusers' timestep.
+      times: [steps + 1]; the model is told 1000 t − 1, diffusers' timestep but for flow matching.
       first: what replaces the state after the first step.
       begin: as pipelines set it; None has the scheduler look for the first timestep.
       options: of `scheduler.step`.
