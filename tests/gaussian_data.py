@@ -2,14 +2,16 @@
 
 import jax.numpy as jnp
 
+from jaxdiff.diffusion.schedule import broadcast
+
 MEAN, STD = 0.3, 0.6
 
 
 def denoiser(schedule):
-    """The exact E[x0 | x_t]."""
+    """The exact E[x0 | x_t], at a time that is a scalar or [b]."""
 
     def denoise(x_t, t):
-        alpha, sigma = schedule(t)
+        alpha, sigma = schedule(broadcast(t, x_t))
         gain = alpha * STD**2 / (alpha**2 * STD**2 + sigma**2)
         return MEAN + gain * (x_t - alpha * MEAN)
 

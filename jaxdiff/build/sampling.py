@@ -10,13 +10,12 @@ from ml_collections import ConfigDict
 
 from jaxdiff.build import names
 from jaxdiff.build.model import Model, net_params, schedule_of
-from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
+from jaxdiff.diffusion import denoiser, guidance, prediction, samplers, schedule as schedules
 from jaxdiff.diffusion.gaussian import gaussian
 from jaxdiff.diffusion.sample import run
 from jaxdiff.diffusion.schedule import Schedule
 
-# Samplers that work in sigma / alpha, which has no value where alpha = 0.
-IN_SIGMA = ('heun', 'rk4', 'heun_stochastic')
+RUNGE_KUTTA = ('euler', 'heun', 'heun_stochastic', 'rk4')
 
 
 def sampling(
@@ -91,12 +90,14 @@ def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) ->
     """The times of the config's section `sample` for a schedule and a prediction.
 
     A prediction that says nothing about x0 at alpha = 0, or a sampler that divides by alpha, starts
-    where alpha is large enough.
+    where alpha is large enough: see `prediction.start` and `samplers.latest`.
 
     Raises: ValueError where the config's grid starts later than that.
     """
     t_max = prediction.start(asked, schedule)
-    if c.sampler in IN_SIGMA and c.variable == 'sigma' or c.grid == 'logsnr':
+    if c.sampler in RUNGE_KUTTA:
+        t_max = min(t_max, samplers.latest(schedule, c.variable))
+    if c.grid == 'logsnr':
         t_max = min(t_max, schedules.t_max(schedule))
     times = names.GRIDS[c.grid](schedule, c, t_max)
     late = times[0] > t_max + 1e-6  # a grid of its own, beyond rounding

@@ -34,7 +34,7 @@ EDM = {
 
 
 def start(workdir, **changes):
-    config = configs.load('digits', tiny.overrides(**changes))
+    config = configs.load('digits', tiny.overrides(optimizer__decay='constant', **changes))
     train.run(train.prepare(config, str(workdir)))
     checkpoints = checkpoint.manager(epath.Path(workdir))
     return checkpoints.restore(checkpoint.choose(checkpoints, None))

@@ -60,7 +60,9 @@ SAMPLERS = {
     'unipc': (samplers.unipc, (1, 0)),
     'unipc_3': (lambda s: samplers.unipc(s, 3), (1, 0)),
 }
-IN_SIGMA = ('heun', 'rk4', 'heun_stochastic')  # these divide by alpha
+RUNGE_KUTTA = {'heun': 'sigma', 'rk4': 'sigma', 'heun_stochastic': 'sigma'} | dict.fromkeys(
+    ('euler_t', 'heun_t', 'rk4_t'), 't'
+)
 STEPS = 6
 
 
@@ -69,8 +71,7 @@ def network(make, p, learned_variance):
     exact = gaussian_data.denoiser(make)
 
     def net(x, t):
-        t = schedule.broadcast(t, x)
-        alpha, sigma = make(t)
+        alpha, sigma = make(schedule.broadcast(t, x))
         x_t = x * jnp.hypot(alpha, sigma)  # undoes the scaling of the input
         c, x0 = schedule.coefficients(make, t, x_t), exact(x_t, t)
         y = prediction.target(p, c, x0, (x_t - c.alpha * x0) / c.sigma)
@@ -93,8 +94,8 @@ def check(sampler_name, schedule_name, prediction_name):
         return denoise(x_t, t)
 
     t_max = prediction.start(p, make)
-    if sampler_name in IN_SIGMA:
-        t_max = min(t_max, schedule.t_max(make))
+    if sampler_name in RUNGE_KUTTA:
+        t_max = min(t_max, samplers.latest(make, RUNGE_KUTTA[sampler_name]))
     times = grid.uniform(STEPS, t_max)
 
     @jax.jit
@@ -149,11 +150,19 @@ def test_conformance(sampler_name, schedule_name, prediction_name):
     check(sampler_name, schedule_name, prediction_name)
 
 
+def belief(sampler_name, make):
+    """The exact denoiser, with a variance for the sampler that takes one."""
+    exact = gaussian_data.denoiser(make)
+    if sampler_name != 'ddpm_learned':
+        return exact
+    return lambda x_t, t: denoiser.Learned(exact(x_t, t), jnp.full_like(x_t, 0.5))
+
+
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_no_steps_are_a_no_op(name):
     make, x = SCHEDULES['vp'], jnp.ones((2, 3))
     sampler, keys = SAMPLERS[name][0](make), jax.random.split(jax.random.key(0), 2)
-    state, _ = diffusion.run(keys, gaussian_data.denoiser(make), sampler, x, grid.uniform(0))
+    state, _ = diffusion.run(keys, belief(name, make), sampler, x, grid.uniform(0))
     np.testing.assert_array_equal(state.x, x)
     assert state.nfe == 0
 
@@ -161,15 +170,9 @@ def test_no_steps_are_a_no_op(name):
 @pytest.mark.parametrize('name', SAMPLERS)
 def test_a_denoiser_may_work_in_half_precision(name):
     """Its beliefs are rounded; the walk is not."""
-    make, exact = SCHEDULES['vp'], gaussian_data.denoiser(SCHEDULES['vp'])
-
-    def half(x_t, t):
-        x0 = exact(x_t, schedule.broadcast(t, x_t)).astype(jnp.bfloat16)
-        return denoiser.Learned(x0, 0 * x0) if name == 'ddpm_learned' else x0
-
-    def full(x_t, t):
-        return jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half(x_t, t))
-
+    make, whole = SCHEDULES['vp'], belief(name, SCHEDULES['vp'])
+    half = lambda x, t: jax.tree.map(lambda leaf: leaf.astype(jnp.bfloat16), whole(x, t))
+    full = lambda x, t: jax.tree.map(lambda leaf: leaf.astype(jnp.float32), half(x, t))
     keys, x_1 = jax.random.split(jax.random.key(0), 2), jnp.ones((2, 3))
     sampler, times = SAMPLERS[name][0](make), grid.uniform(3)
     state, _ = diffusion.run(keys, half, sampler, x_1.astype(jnp.bfloat16), times)

@@ -6,8 +6,9 @@ marginals of the forward process is, in one of two variables,
     variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (12)
     variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (13)
 
-(13) is k-diffusion's and EDM's; it can't start at alpha = 0. A step to sigma = 0 returns the belief,
-with one evaluation.
+(13) is k-diffusion's and EDM's; it can't start at alpha = 0, nor (12) where alpha' is infinite, as
+the sigmoid schedule's is at t = 1: `latest` says where a walk may start. A step to sigma = 0 returns
+the belief, with one evaluation.
 
 References: Song et al. 2021, arXiv:2011.13456, eq. 13; Karras et al. 2022, arXiv:2206.00364, eq. 4.
 """
@@ -21,7 +22,7 @@ from jax import Array
 
 from jaxdiff.diffusion.samplers.base import Sampler, State, start
 from jaxdiff.diffusion.samplers.ddim import ddim
-from jaxdiff.diffusion.schedule import Schedule, coefficients, time_of_logsnr
+from jaxdiff.diffusion.schedule import Schedule, coefficients, t_max, time_of_logsnr
 
 Variable = Literal['t', 'sigma']
 
@@ -63,6 +64,13 @@ def rk4(schedule: Schedule, variable: Variable = 'sigma') -> Sampler:
         return ode.back(y + h * (k_1 + 2 * k_2 + 2 * k_3 + k_4) / 6, s), 4
 
     return _runge_kutta(schedule, variable, step)
+
+
+def latest(schedule: Schedule, variable: Variable = 'sigma') -> float:
+    """The latest time at which these solvers can start: 1, or the schedule's own `t_max`."""
+    coef = coefficients(schedule, 1.0, jnp.zeros(()))
+    decisive = 1 / coef.alpha if variable == 'sigma' else coef.dalpha
+    return 1.0 if abs(float(decisive)) < 1e3 else t_max(schedule)
 
 
 class _ODE(NamedTuple):
