@@ -4,13 +4,16 @@
     python experiments/few_step/digits.py --teacher runs/digits --out few_step
 
 Writes digits.png and digits.json: how the classifier of experiments/quality.py judges samples made
-in 1, 2 and 4 evaluations by the students, and by the teacher in as many and in 16.
+in 1, 2 and 4 evaluations by the students, and by the teacher in as many and in 16; and how varied
+the samples are.
 """
 
 import argparse
 import json
 import pathlib
 import sys
+
+import numpy as np
 
 from jaxdiff import devices
 
@@ -30,7 +33,6 @@ def main() -> None:
     devices.use_cores(BATCH)
 
     import jax
-    import numpy as np
     import students
 
     from jaxdiff import build, data, manifest
@@ -85,7 +87,7 @@ def main() -> None:
         name: {n: draw('consistency', params, n) for n in NUMBERS}
         for name, params in learned.items()
     }
-    judge = classifier(config.data.name)
+    judge = judge_of(config.data.name)
     results = {
         name: {str(n): judge(quality().flat(x), labels) for n, x in found.items()}
         for name, found in rows.items()
@@ -101,7 +103,8 @@ def main() -> None:
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'digits.json').write_text(json.dumps({'results': results, 'made': made}, indent=2))
-    picture(rows, grid.tile).savefig(out / 'digits.png', dpi=90)
+    real = first_of_each_class(batches, model.num_classes)
+    picture(rows, real, grid.tile).savefig(out / 'digits.png', dpi=90)
     print(json.dumps(results, indent=1))
 
 
@@ -113,13 +116,22 @@ def quality():
     return quality
 
 
-def classifier(name: str):
-    """How `quality.py` judges: (pixels [n, d], labels [n]) -> shares."""
+def judge_of(name: str):
+    """(pixels [n, d], labels [n]) -> how quality.py's classifier sees them, and how varied they are.
+
+    The energy distance is to the training images, in pixels in [0, 1]; the spread is the variance
+    within a class, over that of the training images: an average of all threes is surely a three.
+    """
+    import students
     from sklearn.calibration import CalibratedClassifierCV
     from sklearn.svm import SVC
 
+    real, classes = quality().real(name, 'train')
     model = CalibratedClassifierCV(SVC(**quality().MODEL[name]), ensemble=False)
-    model.fit(*quality().real(name, 'train'))
+    model.fit(real, classes)
+
+    def spread(x, labels):
+        return np.mean([x[labels == k].var(0, ddof=1).sum() for k in np.unique(labels)])
 
     def judge(x, labels):
         probability = model.predict_proba(x)
@@ -127,23 +139,35 @@ def classifier(name: str):
         return {
             'above_0.9': round(float((probability.max(1) > 0.9).mean()), 3),
             'called_as_labelled': round(float((called == labels).mean()), 3),
+            'energy_distance': round(students.energy_distance(x, real), 4),
+            'spread': round(float(spread(x, labels) / spread(real, classes)), 3),
         }
 
     return judge
 
 
-def picture(rows: dict, tile):
-    """A row a method, a column a number of steps; each two samples a class."""
+def first_of_each_class(batches, num_classes: int) -> np.ndarray:
+    """Two real images of every class in turn (20 of any, without classes), uint8 [n, h, w, c]."""
+    several = [batches[i] for i in range(4)]
+    images, labels = (np.concatenate([b[k] for b in several]) for k in ('image', 'label'))
+    if not num_classes:
+        return images[:20]
+    return np.stack([images[labels == k][i] for i in range(2) for k in range(num_classes)])
+
+
+def picture(rows: dict, real: np.ndarray, tile):
+    """A row a method, a column a number of steps; each two samples a class, beside real images."""
     import matplotlib.figure
 
-    figure = matplotlib.figure.Figure((14, 5.2), layout='constrained')
+    figure = matplotlib.figure.Figure((14, 3.9), layout='constrained')
     axes = figure.subplots(len(rows), 4)
     for line, (name, found) in zip(axes, rows.items()):
-        for place in line:
+        shown = {f'{name}, {n} step' + 's' * (n > 1): x for n, x in found.items()}
+        shown |= {'real': real} if len(found) < 4 else {}
+        for place, (title, x) in zip(line, shown.items()):
             place.axis('off')
-        for place, (n, x) in zip(line, found.items()):
             place.imshow(tile(x[:20], 10, 4))
-            place.set_title(f'{name}, {n} step' + 's' * (n > 1), fontsize=9)
+            place.set_title(title, fontsize=9)
     return figure
 
 

@@ -15,8 +15,6 @@ from jaxdiff.diffusion.gaussian import gaussian
 from jaxdiff.diffusion.sample import run
 from jaxdiff.diffusion.schedule import Schedule
 
-RUNGE_KUTTA = ('euler', 'heun', 'heun_stochastic', 'rk4')
-
 
 def sampling(
     config: ConfigDict, model: Model, film: bool = False
@@ -95,8 +93,11 @@ def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) ->
     Raises: ValueError where the config's grid starts later than that.
     """
     t_max = prediction.start(asked, schedule)
-    if c.sampler in RUNGE_KUTTA:
-        t_max = min(t_max, samplers.latest(schedule, c.variable))
+    runge_kutta = {'heun': c.variable, 'rk4': c.variable, 'heun_stochastic': 'sigma'}
+    if c.variable == 't':
+        runge_kutta['euler'] = 't'  # in 'sigma' it is DDIM, which starts anywhere
+    if c.sampler in runge_kutta:
+        t_max = min(t_max, samplers.latest(schedule, runge_kutta[c.sampler]))
     if c.grid == 'logsnr':
         t_max = min(t_max, schedules.t_max(schedule))
     times = names.GRIDS[c.grid](schedule, c, t_max)
