@@ -2,24 +2,24 @@
 
 With snr = alpha² / sigma², times t_0 > t_1 > … > t_n and the belief x̂ at each x_t it is the sum of
 
-    prior           KL(q(x_{t_0} | x0) ‖ N(0, sigma²))  =  snr(t_0) ‖x0‖² / 2,           (210)
-    diffusion       Σ_i E KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)),  t = t_{i−1},  s = t_i,   (211)
-    reconstruction  −E log p(x0 | x_{t_n}).                                              (212)
+    prior           KL(q(x_{t_0} | x0) ‖ N(0, sigma²))  =  snr(t_0) ‖x0‖² / 2,           (39)
+    diffusion       Σ_i E KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)),  t = t_{i−1},  s = t_i,   (40)
+    reconstruction  −E log p(x0 | x_{t_n}).                                              (41)
 
 The reverse step p is q(x_s | x_t, x̂), equation (8), its log variance raised by r = nu log(sigma_t² /
 sigma_s²) where the belief has a learned variance. In each component
 
-    KL = ½ (r + e^(−r) − 1 + e^(−r) (snr(s) − snr(t)) (x0 − x̂)²),                        (213)
+    KL = ½ (r + e^(−r) − 1 + e^(−r) (snr(s) − snr(t)) (x0 − x̂)²),                        (42)
 
-which is ½ (snr(s) − snr(t)) (x0 − x̂)² without one. As the steps shrink, (211) falls towards
+which is ½ (snr(s) − snr(t)) (x0 − x̂)² without one. As the steps shrink, (40) falls towards
 
-    −½ ∫ snr'(t) E ‖x0 − x̂‖² dt  =  ½ ∫ (1 + snr) E ‖x0 − x̂‖² dv,   v = log(1 + snr),    (214)
+    −½ ∫ snr'(t) E ‖x0 − x̂‖² dt  =  ½ ∫ (1 + snr) E ‖x0 − x̂‖² dv,   v = log(1 + snr),    (43)
 
 whose second integrand is flat: for standard normal data it is the same at all v. Data on `levels`
 equally spaced values from −1 to 1 are read off at t_n by the discretised Gaussian of mean x̂ and of
 standard deviation sigma / alpha, that of x0 around x_t / alpha:
 
-    p(x0 = level k | x_t) = Φ((b_{k+1} − x̂) alpha / sigma) − Φ((b_k − x̂) alpha / sigma),  (215)
+    p(x0 = level k | x_t) = Φ((b_{k+1} − x̂) alpha / sigma) − Φ((b_k − x̂) alpha / sigma),  (44)
 
 b being half-way between levels, and ±∞ at the ends. Continuous data (`levels=None`) have the
 density of that Gaussian.
@@ -43,7 +43,7 @@ from jaxdiff.diffusion.schedule import Schedule, broadcast, logsnr, time_of_logs
 
 
 class Bound(NamedTuple):
-    """The parts of the bound, in nats, [b] each: equations (210), (211) and (212)."""
+    """The parts of the bound, in nats, [b] each: equations (39), (40) and (41)."""
 
     prior: Array
     diffusion: Array
@@ -115,7 +115,7 @@ def continuous(
       denoise: (x_t, t) -> belief about x0; a learned variance plays no part in the limit.
       x0: data, [b, ...].
       u: [b] numbers in [0, 1), `times.independent` or `times.low_discrepancy`: the times are spread
-        evenly in v of equation (214), and `diffusion` is an unbiased estimate of it.
+        evenly in v of equation (43), and `diffusion` is an unbiased estimate of it.
       levels: how many equally spaced values from −1 to 1 the data take; None for a density.
 
     Raises: ValueError where there is no noise at `t_min` or t_max ≤ t_min.
@@ -134,13 +134,13 @@ def continuous(
 
 
 def prior_kl(schedule: Schedule, x0: Array, t: Array = 1.0) -> Array:
-    """Equation (210), [b]: what is lost by starting from N(0, sigma²) at t, at sigma's true scale."""
+    """Equation (39), [b]: what is lost by starting from N(0, sigma²) at t, at sigma's true scale."""
     alpha, sigma = schedule(t)
     return (alpha / sigma) ** 2 / 2 * _sum(x0**2)
 
 
 def posterior_kl(schedule: Schedule, x0: Array, belief: Any, t: Array, s: Array) -> Array:
-    """KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)), s < t, equation (213), [b].
+    """KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)), s < t, equation (42), [b].
 
     `Learned(x0, ones)` gives the bound of DDPM's 'large' variance.
     """
@@ -155,7 +155,7 @@ def posterior_kl(schedule: Schedule, x0: Array, belief: Any, t: Array, s: Array)
 
 
 def reconstruction(x0: Array, mean: Array, std: Array, levels: int | None = None) -> Array:
-    """−log p(x0 | x_t) for a Gaussian belief about x0, [b]: equation (215), or its density.
+    """−log p(x0 | x_t) for a Gaussian belief about x0, [b]: equation (44), or its density.
 
     Args:
       x0: data, [b, ...]; with `levels` each component stands for the level nearest to it.

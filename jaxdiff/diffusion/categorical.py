@@ -3,18 +3,18 @@
 A token x_0 out of 0 … size−1 becomes x_t by a Markov chain; tokens are independent. With Q(s, t)
 the matrix of its transitions,
 
-    transition  q(x_t = j | x_s = i) = Q(s, t)_ij                                          (100)
-    marginal    q(x_t = j | x0)      = Q(0, t)_{x0 j}                                      (101)
-    posterior   q(x_s = i | x_t, x0) = Q(0, s)_{x0 i} Q(s, t)_{i x_t} / Q(0, t)_{x0 x_t}   (102)
+    transition  q(x_t = j | x_s = i) = Q(s, t)_ij                                          (55)
+    marginal    q(x_t = j | x0)      = Q(0, t)_{x0 j}                                      (56)
+    posterior   q(x_s = i | x_t, x0) = Q(0, s)_{x0 i} Q(s, t)_{i x_t} / Q(0, t)_{x0 x_t}   (57)
 
 and under a belief π(x0) = p(x0 | x_t) the reverse step is the posterior's mean over it,
 
-    q(x_s | x_t, x0 ~ π) = sum_x0 π(x0) q(x_s | x_t, x0).                                  (103)
+    q(x_s | x_t, x0 ~ π) = sum_x0 π(x0) q(x_s | x_t, x0).                                  (58)
 
 The matrix is never needed: a `Chain` holds the two linear maps p -> p Q and v -> Q v. In both
 processes of this file a token is kept or drawn anew from a law r,
 
-    Q(s, t) = κ I + (1 − κ) 1 r,    κ = alpha_t / alpha_s,                                 (104)
+    Q(s, t) = κ I + (1 − κ) 1 r,    κ = alpha_t / alpha_s,                                 (59)
 
 r being the mask alone (absorbing) or all tokens alike (uniform). The schedule should fall from
 alpha(0) = 1 to alpha(1) = 0, as `flow` and `cosine` do: what is left at t = 1 the prior lacks.
@@ -69,13 +69,13 @@ def uniform(schedule: Schedule, size: int) -> Process:
 
 
 def absorbing_chain(schedule: Schedule, size: int) -> Chain:
-    """The chain of `absorbing`: equation (104), r being all at the mask."""
+    """The chain of `absorbing`: equation (59), r being all at the mask."""
     check(schedule, size, 1)
     return _redrawn(schedule, size, np.eye(size + 1)[size])
 
 
 def uniform_chain(schedule: Schedule, size: int) -> Chain:
-    """The chain of `uniform`: equation (104), r = 1 / size."""
+    """The chain of `uniform`: equation (59), r = 1 / size."""
     check(schedule, size, 2)
     return _redrawn(schedule, size, np.full(size, 1 / size))
 
@@ -101,13 +101,13 @@ def one_hot(chain: Chain, x: Array, dtype=None) -> Array:
 
 
 def marginal(chain: Chain, x0: Array, t: Array) -> Array:
-    """The law of x_t given tokens x0, [..., states]: equation (101)."""
+    """The law of x_t given tokens x0, [..., states]: equation (56)."""
     certain = one_hot(chain, x0, jnp.result_type(float, t))
     return chain.forward(certain, jnp.zeros_like(t), t)
 
 
 def posterior(chain: Chain, x_t: Array, belief: Array, t: Array, s: Array) -> Array:
-    """The law of x_s given x_t under a belief, s < t: equation (103), [..., states].
+    """The law of x_s given x_t under a belief, s < t: equation (58), [..., states].
 
     Tokens x0 that can't have become x_t get no weight, whatever the belief: under `absorbing` a
     token that isn't masked stays. An x_t that none can have become (a mask where alpha_t rounds to
@@ -121,7 +121,7 @@ def posterior(chain: Chain, x_t: Array, belief: Array, t: Array, s: Array) -> Ar
     belief = full_precision(belief)
     dtype = belief.dtype
     arrive = chain.backward(one_hot(chain, x_t, dtype), s, t)  # Q(s, t)_{i x_t}, by i
-    through = chain.backward(arrive, jnp.zeros_like(s), s)[..., : chain.size]  # (102)'s denominator
+    through = chain.backward(arrive, jnp.zeros_like(s), s)[..., : chain.size]  # (57)'s denominator
     known = jnp.any(through > 0, -1, keepdims=True)
     arrive, through = jnp.where(known, arrive, 1), jnp.where(known, through, 1)
     finite = jnp.maximum(belief, jnp.finfo(dtype).min)
@@ -133,7 +133,7 @@ def posterior(chain: Chain, x_t: Array, belief: Array, t: Array, s: Array) -> Ar
 
 
 def kept(schedule: Schedule, s: Array, t: Array) -> Array:
-    """κ of equation (104), the probability that a token is not drawn anew between s and t."""
+    """κ of equation (59), the probability that a token is not drawn anew between s and t."""
     (alpha_s, _), (alpha_t, _) = schedule(s), schedule(t)
     return jnp.where(alpha_s > 0, alpha_t / jnp.where(alpha_s > 0, alpha_s, 1), 0)
 

@@ -2,22 +2,22 @@
 
 The consistency function f(x_t, t) is the flow's point at t_min through x_t, so that
 
-    f(x_t, t) = f(x_s, s) on one trajectory,    f(x, t_min) = x.                         (302)
+    f(x_t, t) = f(x_s, s) on one trajectory,    f(x, t_min) = x.                         (51)
 
 The second holds by construction when f is one DDIM step to t_min from the belief D of any network,
 
-    f(x_t, t) = sigma_min/sigma_t x_t − alpha_min expm1((λ_t − λ_min)/2) D(x_t, t).      (303)
+    f(x_t, t) = sigma_min/sigma_t x_t − alpha_min expm1((λ_t − λ_min)/2) D(x_t, t).      (52)
 
 The first is learned: for s just before t on a grid, with gradients through the first term alone,
 
-    L(x0, t, s, eps) = d(f(x_t, t), f⁻(x_s, s)),                                         (304)
+    L(x0, t, s, eps) = d(f(x_t, t), f⁻(x_s, s)),                                         (53)
 
 where x_s is on the trajectory of x_t either by a teacher and one step of a solver (distillation) or,
 in the mean over the data, with the same noise, x_s = alpha_s x0 + sigma_s eps (training). The latter
 is a DDIM step with the data itself in the place of its mean, whose error in the loss's gradient
 vanishes as the steps shrink.
 
-With EDM's prediction and alpha = 1, (303) has the papers' c_out, sd (sigma − sigma_min) /
+With EDM's prediction and alpha = 1, (52) has the papers' c_out, sd (sigma − sigma_min) /
 sqrt(sigma² + sd²), and c_skip = (sd² + sigma sigma_min) / (sigma² + sd²) in the place of
 sd² / ((sigma − sigma_min)² + sd²).
 
@@ -42,7 +42,7 @@ Metric = Callable[[Array, Array], Array]  # (x [b, ...], y [b, ...]) -> [b]
 
 
 def function(denoise: Denoiser, schedule: Schedule, t_min: float) -> Denoiser:
-    """The consistency function that a denoiser makes, equation (303); f(x, t_min) = x.
+    """The consistency function that a denoiser makes, equation (52); f(x, t_min) = x.
 
     Raises: ValueError where t_min is not between 0 and 1.
     """
@@ -90,7 +90,7 @@ def training(
     schedule: Schedule,
     metric: Metric = squared,
 ) -> Array:
-    """Equation (304) without a teacher, [b]: x_t and x_s share their noise.
+    """Equation (53) without a teacher, [b]: x_t and x_s share their noise.
 
     Args:
       keys: [b], one per example.
@@ -119,7 +119,7 @@ def distillation(
     sampler: Sampler,
     metric: Metric = squared,
 ) -> Array:
-    """Equation (304) with a teacher, [b]: x_s is one step of `sampler` from x_t.
+    """Equation (53) with a teacher, [b]: x_s is one step of `sampler` from x_t.
 
     Args:
       teacher: a denoiser, asked with times [b].

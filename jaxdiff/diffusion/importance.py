@@ -2,7 +2,7 @@
 
 From the last n losses at each of T times the next times are drawn by
 
-    p(t) ∝ sqrt(mean of squared losses at t),     weight = 1 / (p(t) T),                 (280)
+    p(t) ∝ sqrt(mean of squared losses at t),     weight = 1 / (p(t) T),                 (16)
 
 which leaves the weighted loss's mean that of uniform times, with less variance. Until every time has
 n losses the times are uniform.
@@ -54,7 +54,7 @@ def update(history: History, t: Array, losses: Array) -> History:
 
 
 def probabilities(history: History, uniform: float = 1e-3) -> Array:
-    """Equation (280), [T]; a share `uniform` of the draws stays uniform, so that none is zero."""
+    """Equation (16), [T]; a share `uniform` of the draws stays uniform, so that none is zero."""
     steps, length = history.losses.shape
     size = jnp.sqrt(jnp.mean(history.losses**2, axis=1))
     total = jnp.sum(size)

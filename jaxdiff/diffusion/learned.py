@@ -2,15 +2,15 @@
 
 With −logsnr = gamma(t) and a network h of positive weights, rising in t,
 
-    h(t) = l1(t) + l3(sigmoid(l2(l1(t)))),                                               (270)
-    gamma(t) = gamma_0 + (gamma_1 − gamma_0) (h(t) − h(0)) / (h(1) − h(0)),              (271)
+    h(t) = l1(t) + l3(sigmoid(l2(l1(t)))),                                               (13)
+    gamma(t) = gamma_0 + (gamma_1 − gamma_0) (h(t) − h(0)) / (h(1) − h(0)),              (14)
     alpha² = sigmoid(−gamma),   sigma² = sigmoid(gamma).
 
 The continuous-time bound depends on the end points gamma_0 and gamma_1 alone, however gamma runs
 between them, if the network is told gamma and not t. So the end points follow the bound's gradient,
 and what lies between follows that of the variance of its one-draw estimate L,
 
-    d Var[L] = d E[L²] = E[2 L dL].                                                      (272)
+    d Var[L] = d E[L²] = E[2 L dL].                                                      (15)
 
 References: Kingma et al. 2021, arXiv:2107.00630, section 5.2, appendices H and I.2.
 """
@@ -29,7 +29,7 @@ from jaxdiff.diffusion.schedule import Schedule
 class Params(NamedTuple):
     """A schedule's parameters, for the train state: its end points and what lies between them.
 
-    `low` is gamma_0, softplus(`span`) is gamma_1 − gamma_0, `interior` the raw weights of (270).
+    `low` is gamma_0, softplus(`span`) is gamma_1 − gamma_0, `interior` the raw weights of (13).
     """
 
     low: Array
@@ -58,7 +58,7 @@ def init(key: Array, gamma_min: float = -13.3, gamma_max: float = 5.0, width: in
 
 
 def schedule(params: Params) -> Schedule:
-    """The schedule of equation (271); its sigma(0) and alpha(1) are never zero."""
+    """The schedule of equation (14); its sigma(0) and alpha(1) are never zero."""
 
     def at(t):
         gamma_t = gamma(params, t)
@@ -68,7 +68,7 @@ def schedule(params: Params) -> Schedule:
 
 
 def gamma(params: Params, t: Array) -> Array:
-    """−logsnr at t, a scalar or any array: equation (271)."""
+    """−logsnr at t, a scalar or any array: equation (14)."""
     t = jnp.asarray(t)
     t = t if jnp.issubdtype(t.dtype, jnp.floating) else t.astype(jnp.result_type(float))
     params = jax.tree.map(lambda p: p.astype(t.dtype), params)
@@ -78,7 +78,7 @@ def gamma(params: Params, t: Array) -> Array:
 
 
 def lower_variance(losses: Callable[[Params], Array], params: Params) -> Array:
-    """The losses [b], their gradient by the schedule's interior replaced by that of equation (272).
+    """The losses [b], their gradient by the schedule's interior replaced by that of equation (15).
 
     The value is `losses(params)`; the mean's gradient by anything that `losses` closes over and by
     the end points is its own. It costs one backward pass more.
@@ -96,7 +96,7 @@ def lower_variance(losses: Callable[[Params], Array], params: Params) -> Array:
 
 
 def _rise(interior, t):
-    """Equation (270), as sums: no matrix product that a TPU would round."""
+    """Equation (13), as sums: no matrix product that a TPU would round."""
     positive = jax.nn.softplus
     h = positive(interior['l1'][0]) * t + interior['l1'][1]
     slopes, shifts = interior['l2']

@@ -2,13 +2,13 @@
 
 The probability-flow ODE carries x0 to x_1 one to one, so that with p_1 the density it starts from
 
-    log p(x0) = log p_1(x_1) + log |det ∂x_1/∂x0|.                                        (220)
+    log p(x0) = log p_1(x_1) + log |det ∂x_1/∂x0|.                                        (45)
 
 It is solved in z = x_t / hypot(alpha, sigma) = cos φ x0 + sin φ eps, whose angle φ = atan2(sigma,
 alpha) runs from almost 0 (data) to at most π/2 (noise) for every schedule alike. With x̂ the belief,
 
-    dz/dφ            = (cos φ z − x̂) / sin φ,                                             (221)
-    d log|det| / dφ  = the trace of its Jacobian = (D cos φ − tr ∂x̂/∂z) / sin φ,          (222)
+    dz/dφ            = (cos φ z − x̂) / sin φ,                                             (46)
+    d log|det| / dφ  = the trace of its Jacobian = (D cos φ − tr ∂x̂/∂z) / sin φ,          (47)
 
 which are finite at alpha = 0 and, where the data have a smooth density, as φ → 0. The fourth-order
 Runge–Kutta method takes equal steps in φ^(1/3), finer towards the data. Started at z = cos φ x0,
@@ -35,7 +35,7 @@ Trace = Callable[[Callable[[Array], Array], Array], tuple[Array, Array]]  # (f, 
 
 
 class Density(NamedTuple):
-    """log p(x0) in nats and its parts, [b] each: equation (220).
+    """log p(x0) in nats and its parts, [b] each: equation (45).
 
     `prior_kl` is KL(q(x_1 | x0) ‖ N(0, sigma_1²)). Its mean over data is at least the KL from the
     data's own law of x_1 to that prior: the nats that an exact flow loses by the prior alone.
@@ -101,7 +101,7 @@ def log_density(
     t_max: float = 1.0,
     prior_logp: Callable[[Array], Array] | None = None,
 ) -> Density:
-    """The probability flow's log density of `x0` [b, ...], equation (220); one `lax.scan`.
+    """The probability flow's log density of `x0` [b, ...], equation (45); one `lax.scan`.
 
     Args:
       trace: `exact_trace`, or `hutchinson(keys)` for many dimensions.
@@ -152,7 +152,7 @@ def dequantized(
 
     With u uniform on [−½, ½) in each of D components and m draws of it,
 
-        log P(x0) − D log width  =  log E p(x0 + width u)                                  (223)
+        log P(x0) − D log width  =  log E p(x0 + width u)                                  (48)
                                 ≥  E mean_m log p(x0 + width u),
 
     and the logarithm of the mean over the draws (`importance_weighted`) lies between the two.

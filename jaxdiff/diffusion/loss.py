@@ -8,8 +8,8 @@ the mean taken over the components of an example. A weighting is a function (pre
 those that papers define for another prediction are carried over by equation (5). Two of them are
 integrals over λ = logsnr, and the same for every schedule; for times uniform in t they are
 
-    likelihood   w = −½ dλ/dt               on the squared error in eps,                 (250)
-    sigmoid      w = −½ dλ/dt / (1 + e^(λ − b))               likewise.                  (251)
+    likelihood   w = −½ dλ/dt               on the squared error in eps,                 (11)
+    sigmoid      w = −½ dλ/dt / (1 + e^(λ − b))               likewise.                  (12)
 
 Where these two, or an error measured in another prediction, divide by zero (by sigma = 0, or by the
 determinant of equation (4) where the network says nothing about x0) that single moment counts for
@@ -98,7 +98,7 @@ def edm(sigma_data: float = 0.5) -> Weighting:
 
 
 def likelihood() -> Weighting:
-    """Equation (250): −½ dsnr/dt on the squared error in x0.
+    """Equation (11): −½ dsnr/dt on the squared error in x0.
 
     With t uniform on [t_min, 1) the mean of (10) times (1 − t_min) and the number of components (it
     is a mean over them) is the diffusion term of the continuous-time bound in nats, however the
@@ -116,7 +116,7 @@ def likelihood() -> Weighting:
 
 
 def sigmoid(b: float = 0.0) -> Weighting:
-    """Equation (251), SiD2's: the likelihood's weight, faded out where logsnr exceeds b.
+    """Equation (12), SiD2's: the likelihood's weight, faded out where logsnr exceeds b.
 
     In x0 it is −½ dλ/dt e^b sigmoid(λ − b). A larger b counts more of the fine detail, and in the
     limit it is `likelihood`; the paper lowers b for larger images.

@@ -3,19 +3,19 @@
 Levels 0 … size−1 walk at random along a line. With R the symmetric tridiagonal matrix of the rates
 between neighbours, whose rows sum to zero, and R = V diag(μ) Vᵀ,
 
-    Q(s, t) = exp((Λ(t) − Λ(s)) R) = V diag(e^((Λ(t) − Λ(s)) μ)) Vᵀ.                       (110)
+    Q(s, t) = exp((Λ(t) − Λ(s)) R) = V diag(e^((Λ(t) − Λ(s)) μ)) Vᵀ.                       (60)
 
 Every mode of R decays but the constant one: the uniform law is stationary. The slowest, at the rate
 gap = −max {μ < 0}, is a monotone function φ of the level, and Λ is such that it fades as the signal
 of the schedule does, down to `alpha_min`, so that Λ(0) = 0 and Λ(1) is finite:
 
     E[φ(x_t) | x0] = a(t) φ(x0),    a = alpha_min + (1 − alpha_min) alpha,
-    Λ(t) = −log a(t) / gap.                                                                (111)
+    Λ(t) = −log a(t) / gap.                                                                (61)
 
 (With all rates of R alike between any two levels it would be the `uniform` process.) The prior is
 the uniform law, and by the χ² distance of the modes what it lacks is, per token and for alpha(1) = 0,
 
-    KL(q(x_1 | x0) ‖ uniform) <= (size − 1) alpha_min² nats.                               (112)
+    KL(q(x_1 | x0) ‖ uniform) <= (size − 1) alpha_min² nats.                               (62)
 
 References: Austin et al. 2021 (D3PM), arXiv:2107.03006, section 3.1 and appendix A.2.3, whose
 discretised Gaussian and banded matrices it stands for; Campbell et al. 2022, arXiv:2205.14987,
@@ -40,7 +40,7 @@ def ordinal(schedule: Schedule, size: int, alpha_min: float = 1e-3, rates=None) 
 
 
 def ordinal_chain(schedule: Schedule, size: int, alpha_min: float = 1e-3, rates=None) -> Chain:
-    """The chain of `ordinal`: equations (110) and (111).
+    """The chain of `ordinal`: equations (60) and (61).
 
     Args:
       size: number of levels, at least 2.
@@ -82,7 +82,7 @@ def ordinal_chain(schedule: Schedule, size: int, alpha_min: float = 1e-3, rates=
 
 
 def generator(rates) -> np.ndarray:
-    """R of equation (110) from the rates [size − 1] between neighbours."""
+    """R of equation (60) from the rates [size − 1] between neighbours."""
     off = np.diag(np.asarray(rates, np.float64), 1)
     off = off + off.T
     return off - np.diag(off.sum(1))

@@ -3,12 +3,12 @@
 With λ the logsnr, times t > m > s and the teacher's beliefs D_t at x_t and D_m at the x_m that one
 DDIM step leads to, the student's one step from t to s must end where the second step ends:
 
-    sigma_s/sigma_t x_t − alpha_s expm1((λ_t − λ_s)/2) x̃ = x_s(D_t, D_m).                (300)
+    sigma_s/sigma_t x_t − alpha_s expm1((λ_t − λ_s)/2) x̃ = x_s(D_t, D_m).                (49)
 
 Both of the teacher's steps have the same form, so the x0 that solves it is a mean of the beliefs:
 
     x̃ = w D_t + (1 − w) D_m,    w = e^((λ_m − λ_s)/2) expm1((λ_t − λ_m)/2) / expm1((λ_t − λ_s)/2),
-                                                                                         (301)
+                                                                                         (50)
 
 exact at both ends: w = 0 at s = 0, and w = e^((λ_m − λ_s)/2) from alpha_t = 0. The loss is equation
 (10) with x̃ in the place of x0 and, in the place of eps, the noise that x_t then holds.
@@ -43,7 +43,7 @@ def loss(
     prediction: Prediction,
     weighting: Weighting | None = None,
 ) -> Array:
-    """The student's weighted squared error against equation (301), [b].
+    """The student's weighted squared error against equation (50), [b].
 
     A prediction that says nothing about x0 at alpha = 0 (eps) can't be distilled from there.
 
@@ -69,7 +69,7 @@ def loss(
 def target(
     teacher: Denoiser, x_t: Array, t: Array, m: Array, s: Array, schedule: Schedule
 ) -> Array:
-    """x̃ of equation (301) for x_t [b, ...] and times that are scalars or [b]."""
+    """x̃ of equation (50) for x_t [b, ...] and times that are scalars or [b]."""
     at_t = teacher(x_t, t)
     x_m = ddim(schedule).step(None, State(x_t, 0), t, m, lambda x, t: at_t).x
     at_m = teacher(x_m, m)

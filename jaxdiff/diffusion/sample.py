@@ -53,4 +53,4 @@ def sample(keys: Array, denoise: Denoiser, sampler: Sampler, x_1: Array, times: 
 
 
 def _as(dtype, denoise):
-    return lambda x_t, t: jax.tree.map(lambda leaf: leaf.astype(dtype), denoise(x_t, t))
+    return lambda x_t, t: jax.tree.map(lambda leaf: jnp.asarray(leaf, dtype), denoise(x_t, t))

@@ -2,7 +2,7 @@
 
 Over times 1 = t_T > … > t_0 = 0 any chain and denoiser satisfy
 
-    −log p(x0) <= KL(q(x_1 | x0) ‖ prior) + sum_{i > 1} E KL_i + E [−log p(x0 | x_{t_1})],  (130)
+    −log p(x0) <= KL(q(x_1 | x0) ‖ prior) + sum_{i > 1} E KL_i + E [−log p(x0 | x_{t_1})],  (64)
     KL_i = KL(q(x_s | x_t, x0) ‖ q(x_s | x_t, x0 ~ belief(x_t))),    t = t_i, s = t_{i−1},
 
 x_t drawn from q(x_t | x0). The last term is KL_1: at s = 0 the posterior is the data and the reverse
@@ -10,7 +10,7 @@ step the belief. For `absorbing` and T → ∞ the bound is a weighted cross-ent
 tokens, the same for every schedule that falls from 1 to 0:
 
     −log p(x0) <= ∫_0^1 w(t) E sum_{l: x_t^l = mask} −log belief_l(x0^l) dt,
-    w = −alpha' / (1 − alpha).                                                             (131)
+    w = −alpha' / (1 − alpha).                                                             (65)
 
 `likelihood.bits_per_dim(nats, x0.shape)` turns either into bits per token with a standard error.
 
@@ -44,7 +44,7 @@ def masked_cross_entropy(
     schedule: Schedule,
     size: int,
 ) -> Array:
-    """Equation (131) at one time per example, [b]: its mean over t uniform on (0, 1) is the bound.
+    """Equation (65) at one time per example, [b]: its mean over t uniform on (0, 1) is the bound.
 
     Args:
       keys: [b], one per example.
@@ -69,7 +69,7 @@ def discrete_bound(
     times: Array,
     u: Array | None = None,
 ) -> Bound:
-    """Equation (130), its three parts [b] apart, with one draw of x_t per step.
+    """Equation (64), its three parts [b] apart, with one draw of x_t per step.
 
     Args:
       keys: [b], one per example.
@@ -103,7 +103,7 @@ def discrete_bound(
 
 
 def step_kl(denoise: Denoiser, chain: Chain, x0: Array, x_t: Array, t: Array, s: Array) -> Array:
-    """KL_i of equation (130) at a given x_t, [b]; drawn and summed it is D3PM's training loss.
+    """KL_i of equation (64) at a given x_t, [b]; drawn and summed it is D3PM's training loss.
 
     t and s are scalars or [b]. At s = 0 it is the cross-entropy −log belief(x0).
     """

@@ -2,10 +2,10 @@
 
 The hybrid loss trains a learned variance beside the simple loss, on a chain of T steps:
 
-    L = L_simple + lambda T KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)),   t = k / T,  s = (k − 1) / T,  (260)
+    L = L_simple + lambda T KL(q(x_s | x_t, x0) ‖ p(x_s | x_t)),   t = k / T,  s = (k − 1) / T,  (17)
 
-the KL as equation (213), in bits per component, without a gradient to the mean. At k = 1 its place
-is taken by −log2 p(x0 | x_t), the discretised Gaussian (215), whose log variance the network picks
+the KL as equation (42), in bits per component, without a gradient to the mean. At k = 1 its place
+is taken by −log2 p(x0 | x_t), the discretised Gaussian (44), whose log variance the network picks
 between log sigma_t² and that of the posterior one step later, since the posterior's own is zero.
 """
 
@@ -37,7 +37,7 @@ def hybrid(
     weighting: Weighting | None = None,
     levels: int | None = None,
 ) -> Array:
-    """The learned-variance loss of improved DDPM, equation (260), [b].
+    """The learned-variance loss of improved DDPM, equation (17), [b].
 
     Its mean over t uniform on the grid is the simple loss plus `weight` times the chain's bound in
     bits per component, less the prior's term. The simple loss alone trains the mean.
@@ -92,7 +92,7 @@ def continuous(
 ) -> Bound:
     """The continuous-time bound in nats, its parts [b], each an unbiased estimate from one draw.
 
-    The diffusion part is equation (250) at one uniform time. The data are read off the noisy x at
+    The diffusion part is equation (11) at one uniform time. The data are read off the noisy x at
     t_min itself, N(x / alpha, sigma² / alpha²), which needs no second question to the network, and
     lets a learned schedule find its first noise level.
 

@@ -113,7 +113,7 @@ def test_the_posterior_is_bayes_rule(name, make):
 
 @pytest.mark.usefixtures('x64')
 def test_a_true_belief_gives_the_chain_in_reverse(name, make):
-    """With π = p(x0 | x_t) equation (103) is p(x_s | x_t), for data of a known law."""
+    """With π = p(x0 | x_t) equation (58) is p(x_s | x_t), for data of a known law."""
     chain, s, t = CHAINS[name](make, SIZE), 0.35, 0.6
     law = np.array([0.1, 0.2, 0.3, 0.4])
     at_t = law[:, None] * matrix(chain, 0.0, t)[:SIZE]

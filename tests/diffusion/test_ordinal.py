@@ -15,7 +15,7 @@ def matrix(chain, s, t):
 
 @pytest.mark.usefixtures('x64')
 def test_the_slowest_mode_fades_as_the_schedules_signal():
-    """Equation (111), with the eigenvector of a path: φ = cos(π (level + ½) / size)."""
+    """Equation (61), with the eigenvector of a path: φ = cos(π (level + ½) / size)."""
     size, t = 17, 0.6
     phi = np.cos(np.pi * (np.arange(size) + 0.5) / size)
     a = 1e-3 + (1 - 1e-3) * float(MAKE(t)[0])
@@ -55,7 +55,7 @@ def test_the_priors_mismatch_is_as_stated(alpha_min, rates):
     q = matrix(chain, 0.0, 1.0)
     kl = np.sum(q * np.log(q * 8), 1)
     assert np.all(kl > 0)
-    assert kl.max() <= 7 * alpha_min**2  # equation (112)
+    assert kl.max() <= 7 * alpha_min**2  # equation (62)
     if rates is None:  # and no idle bound: half of χ² of the slowest mode, to first order
         assert kl.max() == pytest.approx(alpha_min**2 * np.cos(np.pi / 16) ** 2, rel=0.1)
 

@@ -83,7 +83,7 @@ def test_tokens_revealed_apart_are_exact_in_any_order(name):
 @pytest.mark.usefixtures('x64')
 @pytest.mark.parametrize('eta', [0.0, 0.3, 1.0])
 def test_remasking_keeps_the_marginals(eta):
-    """Equation (120): what is unmasked at s comes from both, and has probability alpha_s."""
+    """Equation (63): what is unmasked at s comes from both, and has probability alpha_s."""
     for make in (FLOW, schedule.cosine(), schedule.vp()):
         for t, s in [(1.0, 0.9), (0.7, 0.69), (0.6, 0.1), (0.5, 0.0), (0.01, 0.005)]:
             (alpha_t, _), (alpha_s, _) = make(t), make(s)

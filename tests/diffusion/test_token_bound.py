@@ -42,7 +42,7 @@ def assert_means(nats, expected, extra=0.0):
 
 
 def enumerated(chain, joint, *counts):
-    """Equation (130) of each of the nine pairs, every x_t weighed by its probability: [counts, 9]."""
+    """Equation (64) of each of the nine pairs, every x_t weighed by its probability: [counts, 9]."""
     states = len(chain.law)
     seen = np.stack(np.meshgrid(*[np.arange(states)] * 2, indexing='ij'), -1).reshape(-1, 2)
     x0 = jnp.repeat(jnp.asarray(OUTCOMES), len(seen), 0)
@@ -70,7 +70,7 @@ def enumerated(chain, joint, *counts):
 def test_of_independent_tokens_it_is_the_likelihood_at_any_number_of_steps(name):
     """The exact reverse chain loses nothing but the prior's mismatch."""
     gap = enumerated(CHAINS[name](FLOW, SIZE), PRODUCT, 1, 3) - NLL['product']
-    mismatch = 2 * (SIZE - 1) * 1e-3**2 if name == 'ordinal' else 0  # equation (112), two tokens
+    mismatch = 2 * (SIZE - 1) * 1e-3**2 if name == 'ordinal' else 0  # equation (62), two tokens
     np.testing.assert_allclose(gap, 0, atol=mismatch + 1e-12)
     assert np.all(gap @ PRODUCT.ravel() > -1e-12)  # a bound in the mean over the data
 

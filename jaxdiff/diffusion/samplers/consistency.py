@@ -10,7 +10,7 @@ from jaxdiff.diffusion.schedule import Schedule
 def consistency(schedule: Schedule, t_min: float = 0.0) -> Sampler:
     """Multistep consistency sampling: to the flow's end at t_min, and back to s with fresh noise,
 
-        x̂ = f(x_t, t),    x_s ~ q(x_s | x_{t_min} = x̂) of equation (7).                  (305)
+        x̂ = f(x_t, t),    x_s ~ q(x_s | x_{t_min} = x̂) of equation (7).                  (54)
 
     The denoiser is the consistency function (`diffusion.consistency.function`); with `t_min` = 0 the
     way back is alpha_s x̂ + sigma_s z. A step to s ≤ t_min adds no noise.

@@ -3,7 +3,7 @@
 From t to s a masked token is revealed, drawn from the belief, with probability ρ, and a revealed
 one masked again with probability ω,
 
-    ρ = (alpha_s − (1 − ω) alpha_t) / (1 − alpha_t),    ω = eta min(1, (1 − alpha_s) / alpha_t),  (120)
+    ρ = (alpha_s − (1 − ω) alpha_t) / (1 − alpha_t),    ω = eta min(1, (1 − alpha_s) / alpha_t),  (63)
 
 so that it is unmasked at s with probability alpha_s, for any eta between 0 and 1. At s = 0 all are
 revealed: ρ = 1 and ω = 0.
@@ -38,7 +38,7 @@ class Start(NamedTuple):
 
 
 def masked_ancestral(schedule: Schedule, size: int, cache: bool = False) -> Sampler:
-    """The reverse chain of `absorbing`: equation (120) with eta = 0. A revealed token never changes.
+    """The reverse chain of `absorbing`: equation (63) with eta = 0. A revealed token never changes.
 
     With `cache` the denoiser is asked only if a token of the batch changed in the last step: for
     denoisers that do not depend on the time the samples are the same.
@@ -49,7 +49,7 @@ def masked_ancestral(schedule: Schedule, size: int, cache: bool = False) -> Samp
 
 
 def masked_remask(schedule: Schedule, size: int, eta: float, cache: bool = False) -> Sampler:
-    """Equation (120): revealed tokens may be masked and drawn again, the marginals being kept.
+    """Equation (63): revealed tokens may be masked and drawn again, the marginals being kept.
 
     Tokens that are given at the start are masked again like any others.
 
@@ -129,7 +129,7 @@ def masked_confidence(schedule: Schedule, size: int, temperature: float = 4.5) -
 
 
 def rates(schedule: Schedule, t: Array, s: Array, eta: float) -> tuple[Array, Array]:
-    """ρ and ω of equation (120), s < t."""
+    """ρ and ω of equation (63), s < t."""
     alpha_t, alpha_s = (kept(schedule, jnp.zeros_like(time), time) for time in (t, s))
     tiny = jnp.finfo(alpha_t.dtype).tiny
     remask = eta * jnp.minimum(1, (1 - alpha_s) / jnp.maximum(alpha_t, tiny))

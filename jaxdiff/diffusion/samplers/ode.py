@@ -3,10 +3,10 @@
 With the belief x0 at x_t and eps = (x_t − alpha x0) / sigma, the ODE whose solutions have the
 marginals of the forward process is, in one of two variables,
 
-    variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (12)
-    variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (13)
+    variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (21)
+    variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (22)
 
-(13) is k-diffusion's and EDM's; it can't start at alpha = 0, nor (12) where alpha' is infinite, as
+(22) is k-diffusion's and EDM's; it can't start at alpha = 0, nor (21) where alpha' is infinite, as
 the sigmoid schedule's is at t = 1: `latest` says where a walk may start. A step to sigma = 0 returns
 the belief, with one evaluation.
 

@@ -34,5 +34,5 @@ def ordinal_ancestral(
 
 
 def uniform_ancestral(schedule: Schedule, size: int) -> Sampler:
-    """`ancestral` of the uniform process (equation (103) is one formula for both)."""
+    """`ancestral` of the uniform process (equation (58) is one formula for both)."""
     return ancestral(uniform(schedule, size))

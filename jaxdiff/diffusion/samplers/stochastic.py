@@ -2,20 +2,20 @@
 
 The forward process dx = f x dt + g dW (see `schedule.sde`) runs backwards as
 
-    dx = (f x − g² score) dt + g dW̄,    score = (alpha x0 − x) / sigma²,                  (181)
+    dx = (f x − g² score) dt + g dW̄,    score = (alpha x0 − x) / sigma²,                  (32)
 
 with x0 the belief at x. Euler and Maruyama's step from t to s, with h = t − s, is
 
-    x_s = x_t − h (f x_t − g² score) + g sqrt(h) z,    z ~ N(0, I).                        (182)
+    x_s = x_t − h (f x_t − g² score) + g sqrt(h) z,    z ~ N(0, I).                        (33)
 
 From alpha = 0 it doesn't exist: f and g are infinite there, in any variable, for the process forgets
 x_t at once. Given the belief it then draws x_s ~ N(alpha_s x0, sigma_s²), which is equation (8), and
 that is the step taken.
 
-EDM's sampler walks the probability flow instead, equation (13), and before each step raises the
+EDM's sampler walks the probability flow instead, equation (22), and before each step raises the
 noise level u = sigma / alpha by the forward process, equation (7), from u_t to
 
-    u = (1 + gamma) u_t,    gamma = min(churn / N, sqrt(2) − 1),                           (183)
+    u = (1 + gamma) u_t,    gamma = min(churn / N, sqrt(2) − 1),                           (34)
 
 N being the number of steps. What is added and what the flow removes cancel, whatever the churn.
 
@@ -33,7 +33,7 @@ from jaxdiff.diffusion.schedule import Schedule, logsnr, sde, time_of_logsnr
 
 
 def euler_maruyama(schedule: Schedule) -> Sampler:
-    """Equation (182), in t; from alpha = 0 and to sigma = 0 equation (8), which returns the belief.
+    """Equation (33), in t; from alpha = 0 and to sigma = 0 equation (8), which returns the belief.
 
     The step is of order 1 in law. It is sound where h |f| is well below 1, so that a step from a
     time whose alpha is nearly 0 wants to be small; where alpha is exactly 0 it need not.
@@ -67,7 +67,7 @@ def heun_stochastic(
     s_max: float = float('inf'),
     noise: float = 1.0,
 ) -> Sampler:
-    """EDM's stochastic sampler: equation (183), then `heun` in 'sigma' from there to s.
+    """EDM's stochastic sampler: equation (34), then `heun` in 'sigma' from there to s.
 
     Like `heun` it can't start at alpha = 0; without churn it is `heun`. The level is not raised
     above that of t = 1, the highest that the denoiser knows.
