@@ -40,7 +40,14 @@ def start(workdir, **changes):
     return checkpoints.restore(checkpoint.choose(checkpoints, None))
 
 
-@pytest.mark.parametrize('changes', [LEARNED, HYBRID, EDM], ids=['learned', 'hybrid', 'edm'])
+@pytest.mark.parametrize(
+    'changes',
+    [
+        pytest.param(LEARNED, id='learned'),
+        pytest.param(HYBRID, id='hybrid', marks=pytest.mark.slow),
+        pytest.param(EDM, id='edm', marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_is_resumed_and_sampled_from(changes, tmp_path):
     whole = start(tmp_path / 'whole', **changes, train__steps=4, train__checkpoint_every=2)
     start(tmp_path / 'parts', **changes, train__steps=2, train__checkpoint_every=2)

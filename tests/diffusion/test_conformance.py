@@ -55,6 +55,7 @@ SAMPLERS = {
     'heun_stochastic': (samplers.heun_stochastic, (2, 0)),
     'ode_adaptive': (samplers.ode_adaptive, None),
     'predictor_corrector': (samplers.predictor_corrector, (2, 0)),
+    'corrected_2m': (lambda s: samplers.predictor_corrector(s, samplers.dpmpp_2m(s)), (2, 0)),
     'rk4': (samplers.rk4, (4, 0)),
     'rk4_t': (lambda s: samplers.rk4(s, 't'), (4, 0)),
     'unipc': (samplers.unipc, (1, 0)),
