@@ -69,7 +69,7 @@ def get_config() -> ConfigDict:
     config.loss.sigmoid_b = 0.0
     # Share of the bound in the hybrid loss.
     config.loss.hybrid_weight = 1e-3
-    # Training times in [t_min, 1): 'low_discrepancy' (spread evenly over the batch) or 'independent'.
+    # Uniform and log-normal training times lie in [t_min, 1): 'low_discrepancy' (spread evenly over the batch) or 'independent'.
     config.loss.times = 'low_discrepancy'
     config.loss.t_min = 1e-4
     # How they are distributed: 'uniform', 'log_normal' (EDM: the log of the noise is normal) or
@@ -153,13 +153,16 @@ def get_config() -> ConfigDict:
     config.sample.order = 2
     # Noise that 'heun_stochastic' puts back, over all steps.
     config.sample.churn = 40.0
-    # Langevin steps per level of 'predictor_corrector' and 'annealed_langevin', and their size.
+    # Langevin steps that 'predictor_corrector' takes after each step, and their size.
     config.sample.corrections = 1
     config.sample.snr = 0.16
+    # Those of 'annealed_langevin' at each level, which has no other.
+    config.sample.langevin_steps = 100
+    config.sample.langevin_snr = 0.22
     # Absolute and relative error allowed to 'ode_adaptive'.
     config.sample.tolerance = 1e-3
     # The times visited: 'uniform', 'quadratic', 'leading' and 'trailing' (diffusers' spacings),
-    # 'karras' (with the three values below) or 'logsnr'.
+    # 'karras' (with the three values below) or 'logsnr'. The schedule 'edm' needs one of these two.
     config.sample.grid = 'uniform'
     config.sample.sigma_min = 0.002
     config.sample.sigma_max = 80.0

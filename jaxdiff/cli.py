@@ -48,6 +48,7 @@ def _sample(args):
     flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
     flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
     overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
+    overrides += args.overrides
     devices.use_cores(count=args.devices)
     _quiet()
     from jaxdiff.commands import sample
@@ -99,7 +100,10 @@ def _parse(arguments):
     sample.add_argument('--workdir', required=True, help="a training run's folder")
     sample.add_argument('--num', type=_positive, help='how many samples')
     sample.add_argument('--seed', type=int, default=0, help='sample i is made from (seed, i)')
-    sample.add_argument('--sampler', help='ddim or ddpm')
+    sample.add_argument(
+        '--sampler',
+        help='ddim, ddpm, heun, dpmpp_2m, unipc …; --config.sample.KEY=VALUE changes a key',
+    )
     sample.add_argument('--steps', type=_positive, help="the sampler's steps")
     sample.add_argument('--eta', type=float, help="DDIM's noise, 0 to 1")
     sample.add_argument('--label', nargs='+', help='classes to draw, by number or name, in turn')
@@ -126,8 +130,10 @@ def _parse(arguments):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(arguments)
     args.overrides, unknown = _overrides(rest)
-    if unknown or (args.overrides and args.command == 'sample'):
-        commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown or rest)}')
+    if args.command == 'sample':  # the rest of the config is the run's
+        unknown = [*unknown, *(k for k, _ in args.overrides if not k.startswith('sample.'))]
+    if unknown:
+        commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown)}')
     return args
 
 

@@ -8,6 +8,7 @@ from jaxdiff import config as configs
 from jaxdiff.build import names
 from jaxdiff.build.model import noise_schedule
 from jaxdiff.build.sampling import times_of
+from jaxdiff.diffusion import grid
 
 CHOICES = {
     'codec.name': ('pixels',),
@@ -72,7 +73,9 @@ RANGES = {
     'sample.churn': (0, None),
     'sample.corrections': (1, None),
     'sample.snr': (1e-6, 0.999999),
-    'sample.tolerance': (1e-12, 1),
+    'sample.langevin_steps': (1, None),
+    'sample.langevin_snr': (1e-6, 0.999999),
+    'sample.tolerance': (1e-6, 1),
     'sample.sigma_min': (1e-9, None),
     'sample.sigma_max': (1e-6, None),
     'sample.rho': (1e-3, None),
@@ -151,6 +154,21 @@ def _check_loss(config):
             "diffusion.prediction='score' has a target that grows as 1 / sigma: give a "
             "loss.weighting such as 'eps'"
         )
+    if (
+        d.prediction in ('v', 'velocity')
+        and d.schedule in ('ve', 'edm')
+        and c.weighting == 'simple'
+    ):
+        raise ValueError(
+            f'diffusion.prediction={d.prediction!r} with diffusion.schedule={d.schedule!r} has a '
+            "target as large as the noise: predict 'edm' or 'eps', or give a loss.weighting such as "
+            "'eps'"
+        )
+    if c.discrete_steps and d.schedule == 'sigmoid' and d.prediction == 'velocity':
+        raise ValueError(
+            "diffusion.prediction='velocity' is infinite at t=1 of the sigmoid schedule, which "
+            f'loss.discrete_steps={c.discrete_steps} asks for: give loss.discrete_steps=0'
+        )
     if d.learned_variance != (c.name == 'hybrid'):
         raise ValueError(
             "loss.name='hybrid' and diffusion.learned_variance=True need each other, got "
@@ -196,17 +214,24 @@ def _check_sample(config):
         raise ValueError('sample.threshold is a way to clip: it needs sample.clip=True')
     if c.eta and c.sampler != 'ddim':
         raise ValueError(f"sample.eta is DDIM's; sample.sampler is {c.sampler!r}")
-    if c.variance == 'learned' and not (c.sampler == 'ddpm' and config.diffusion.learned_variance):
-        raise ValueError(
-            "sample.variance='learned' needs sample.sampler='ddpm' and a model with "
-            'diffusion.learned_variance=True'
-        )
+    if c.variance == 'learned' and not config.diffusion.learned_variance:
+        raise ValueError("sample.variance='learned' needs diffusion.learned_variance=True")
     if c.sigma_min >= c.sigma_max:
         raise ValueError(
             f'sample.sigma_min must be less than sample.sigma_max, got {c.sigma_min} and {c.sigma_max}'
         )
     if c.grid in ('leading', 'trailing') and c.steps > 1000:
         raise ValueError(f'sample.grid={c.grid!r} has at most 1000 steps, got {c.steps}')
+    if c.grid == 'leading' and (first := float(grid.leading(c.steps)[0])) < 0.9:
+        raise ValueError(
+            f"sample.grid='leading' with {c.steps} steps starts at t={first:g}, far from the noise: "
+            "give a number that nearly divides 1000, or 'trailing'"
+        )
+    if config.diffusion.schedule == 'edm' and c.grid not in ('karras', 'logsnr'):
+        raise ValueError(
+            "diffusion.schedule='edm' needs sample.grid='karras' or 'logsnr': equal steps in t leave "
+            f'nearly all of the noise to the last one, got {c.grid!r}'
+        )
     schedule, d = noise_schedule(config), config.diffusion
     if schedule is not None:
         times_of(c, schedule, names.PREDICTIONS[d.prediction](d))

@@ -53,7 +53,9 @@ DISTRIBUTIONS = {
 
 # (Schedule, config.sample) -> Sampler
 SAMPLERS = {
-    'annealed_langevin': lambda s, c: samplers.annealed_langevin(s, c.corrections, c.snr),
+    'annealed_langevin': lambda s, c: samplers.annealed_langevin(
+        s, c.langevin_steps, c.langevin_snr
+    ),
     'ddim': lambda s, c: samplers.ddim(s, c.eta),
     'ddpm': lambda s, c: samplers.ddpm(s, c.variance),
     'deis': lambda s, c: samplers.deis(s, c.order),

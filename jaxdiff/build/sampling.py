@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff.build import names
 from jaxdiff.build.model import Model, net_params, schedule_of
-from jaxdiff.diffusion import denoiser, guidance, prediction, samplers, schedule as schedules
+from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
 from jaxdiff.diffusion.gaussian import gaussian
 from jaxdiff.diffusion.sample import run
 from jaxdiff.diffusion.schedule import Schedule
@@ -36,7 +36,7 @@ def sampling(
             model.sigma_data,
             model.learned_variance,
         )
-        return made if c.variance == 'learned' else denoiser.mean_only(made)
+        return made if (c.sampler, c.variance) == ('ddpm', 'learned') else denoiser.mean_only(made)
 
     def clipped(denoise):
         if c.threshold:
@@ -87,30 +87,17 @@ def visited(config: ConfigDict, model: Model, params: Any = None) -> Array:
 def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) -> Array:
     """The times of the config's section `sample` for a schedule and a prediction.
 
-    A prediction that says nothing about x0 at alpha = 0, or a sampler that divides by alpha, starts
-    where alpha is large enough: see `prediction.start` and `samplers.latest`.
-
-    Raises: ValueError where the config's grid starts later than that.
+    Raises: ValueError where its grid starts later than the prediction can: see `prediction.start`.
     """
     t_max = prediction.start(asked, schedule)
-    runge_kutta = {'heun': c.variable, 'rk4': c.variable, 'heun_stochastic': 'sigma'}
-    if c.variable == 't':
-        runge_kutta['euler'] = 't'  # in 'sigma' it is DDIM, which starts anywhere
-    if c.sampler in runge_kutta:
-        t_max = min(t_max, samplers.latest(schedule, runge_kutta[c.sampler]))
     if c.grid == 'logsnr':
         t_max = min(t_max, schedules.t_max(schedule))
     times = names.GRIDS[c.grid](schedule, c, t_max)
-    late = times[0] > t_max + 1e-6  # a grid of its own, beyond rounding
-    if late and c.grid == 'karras':
+    try:
+        prediction.check_start(asked, schedule, times[0])
+    except ValueError as error:
         raise ValueError(
-            f'sample.sigma_max={c.sigma_max} is more noise than sampling can start from: the '
-            f'prediction {asked.name!r} and the sampler {c.sampler!r} need alpha to be larger'
-        )
-    if late:
-        raise ValueError(
-            f'sample.grid={c.grid!r} starts at t={times[0]:g}, but the prediction {asked.name!r} and '
-            f'the sampler {c.sampler!r} can start at t={t_max:g} at most, where alpha > 0: give '
-            "another grid, such as 'uniform', which starts there"
-        )
+            f"sample.grid={c.grid!r}: {error}; 'uniform' and 'quadratic' do, and 'karras' with a "
+            'lower sample.sigma_max'
+        ) from error
     return times

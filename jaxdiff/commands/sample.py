@@ -18,6 +18,9 @@ from jaxdiff.commands.folder import check_writable
 from jaxdiff.training import checkpoint
 from jaxdiff.viz import film as films, grid
 
+# What the name of a file of samples holds in any case, and what doesn't change them.
+_NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
+
 
 class Job(NamedTuple):
     """A checked request for samples."""
@@ -66,6 +69,7 @@ def prepare(
     made = checkpoint.made(checkpoints, step)
     config = configs.loads(json.dumps(made['config']))
     config.sample = configs.loads((folder / 'config.json').read_text()).sample  # may have changed
+    trained = config
     config = configs.complete(configs.flat(config), overrides)
     build.check(config)
     model = build.model(
@@ -90,6 +94,9 @@ def prepare(
     c = config.sample
     name = f'samples_step{step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{which}_seed{seed}_num{c.num}'
+    for key, (_, value) in configs.differences(trained, config).items():
+        if (short := key.removeprefix('sample.')) not in _NAMED:
+            name += f'_{short}{value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     out = epath.Path(out) if out else folder / name

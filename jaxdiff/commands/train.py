@@ -1,5 +1,6 @@
 """`jaxdiff train`: from a config to a trained model, or on from where a run stands."""
 
+import contextlib
 import functools
 import json
 import sys
@@ -61,10 +62,15 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
 
 def run(job: Job) -> epath.Path:
     """Trains to the config's last step; returns the picture of the last samples."""
-    config, workdir = job.config, job.workdir
-    made = manifest.manifest(config, job.dataset)
+    made = manifest.manifest(job.config, job.dataset)
     _record(job, made)
-    checkpoints = checkpoint.manager(workdir, config.train.keep)
+    checkpoints = checkpoint.manager(job.workdir, job.config.train.keep)
+    with contextlib.closing(checkpoints):  # a save that is under way ends, whatever happens
+        return _run(job, made, checkpoints)
+
+
+def _run(job, made, checkpoints):
+    config, workdir = job.config, job.workdir
     optimizer = build.optimizer(config)
     root, key = jax.random.split(jax.random.key(config.seed))
     state = states.init(_initial(job.model, root), optimizer)
@@ -108,8 +114,6 @@ def run(job: Job) -> epath.Path:
     picture = draw(config.train.steps, state.ema)
     title = f'{workdir.name}, step {config.train.steps}'
     curves.draw(workdir / 'loss.png', metrics.read(workdir), title)
-    checkpoints.wait_until_finished()
-    checkpoints.close()
     return picture
 
 

@@ -11,7 +11,7 @@ With λ = logsnr and 0 ≤ s < t ≤ 1 (the moments are those of each component;
 `prior(key, shape, t)` draws it for another time at which sampling is to start, N(0, sigma_t²).
 
 The variances of (7) and (8) are sigma_t² − (alpha_t/alpha_s)² sigma_s² and its product with
-sigma_s²/sigma_t², written so that nothing cancels when s is close to t.
+sigma_s²/sigma_t², written without a difference of squares, so that they are never negative.
 
 References: Ho et al. 2020, arXiv:2006.11239, eqs. 2, 4, 6, 7; Kingma et al. 2021,
 arXiv:2107.00630, appendix A.

@@ -2,6 +2,7 @@
 
 import math
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
@@ -27,6 +28,11 @@ def leading(steps: int, train_steps: int = 1000, offset: int = 1) -> Array:
     diffusers' timestep i is our t = (i + 1) / train_steps.
     """
     _check(steps, train_steps)
+    last = max(steps - 1, 0) * (train_steps // max(steps, 1)) + offset
+    if steps and last >= train_steps:
+        raise ValueError(
+            f'{steps=} and {offset=} start at timestep {last}, but the last is {train_steps - 1}'
+        )
     i = jnp.arange(steps - 1, -1, -1) * (train_steps // max(steps, 1)) + offset
     return jnp.concatenate([(i + 1) / train_steps, jnp.zeros(1)])
 
@@ -51,15 +57,24 @@ def karras(
 ) -> Array:
     """Noise levels sigma / alpha with equal steps in their rho-th root, as times of `schedule`.
 
-    They start at `sigma_max`, or at the schedule's own last level where that is lower. With
-    `to_zero` the last step goes from sigma_min to t = 0, and `steps` counts it.
+    They start at `sigma_max`, or at the schedule's own last level where that is lower, and end at
+    `sigma_min`, or at twice its own first where that is higher (as a learned schedule's may be).
+    With `to_zero` the last step goes from there to t = 0, and `steps` counts it.
+
+    Raises: ValueError where nothing lies between the two, or for fewer than no steps.
 
     References: Karras et al. 2022, arXiv:2206.00364, eq. 5.
     """
     levels = _fractions(max(steps - to_zero, 0))
     _check(steps)
-    last = jnp.exp(-schedules.logsnr(schedule, 1.0) / 2)
-    low, high = sigma_min ** (1 / rho), jnp.minimum(sigma_max, last) ** (1 / rho)
+    first, last = jnp.exp(-schedules.logsnr(schedule, jnp.asarray([0.0, 1.0])) / 2)
+    sigma_min, sigma_max = jnp.maximum(sigma_min, 2 * first), jnp.minimum(sigma_max, last)
+    if not isinstance(last, jax.core.Tracer) and not sigma_min < sigma_max:
+        raise ValueError(
+            f"sigma_min must be less than sigma_max and the schedule's last level {last:g}, got "
+            f'{float(sigma_min):g} and {float(sigma_max):g}'
+        )
+    low, high = sigma_min ** (1 / rho), sigma_max ** (1 / rho)
     times = time_of_logsnr(schedule, -2 * rho * jnp.log(low + (high - low) * levels))
     return jnp.concatenate([times, jnp.zeros(1)])[: steps + 1] if to_zero else times
 

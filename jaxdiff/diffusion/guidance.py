@@ -74,8 +74,8 @@ def rescaled(guided: Denoiser, conditional: Denoiser, share: float) -> Denoiser:
 
         x0 = share · std(conditional) / std(guided) · guided + (1 − share) · guided
 
-    with each example's standard deviation over its components; the paper's share is 0.7 and it
-    rescales v or eps, which at the noisiest times, where contrast is lost, is the same.
+    with each example's standard deviation over its components. The paper's share is 0.7; it rescales
+    v, which at the noisiest times, where contrast is lost, is −x0.
 
     Under `jax.jit` the conditional model that `guided` asks too is evaluated once.
 
@@ -135,8 +135,9 @@ def cfgpp(sampler: Sampler, schedule: Schedule, unconditional: Denoiser, scale: 
     it equals `classifier_free` with the scale −scale / expm1((λ_t − λ_s) / 2), λ the logsnr: the
     push is per step, so that more steps push further.
 
-    The denoiser that the sampler is run with is the conditional one. `nfe` counts the sampler's
-    own evaluations and one of the conditional; the unconditional at x_t is already among them.
+    The denoiser that the sampler is run with is the conditional one. `nfe` counts two evaluations
+    besides the sampler's own; where the first of those is the unconditional at x_t, as with DDIM,
+    XLA computes it once.
 
     References: Chung et al. 2024, arXiv:2406.08070, algorithm 2.
     """
@@ -150,6 +151,6 @@ def cfgpp(sampler: Sampler, schedule: Schedule, unconditional: Denoiser, scale: 
         towards = mean(conditional(state.x, t)) - mean(unconditional(state.x, t))
         after = sampler.step(keys, state, t, s, unconditional)
         x_s = after.x + scale * schedule(s)[0] * towards
-        return after._replace(x=x_s, nfe=after.nfe + 1)
+        return after._replace(x=x_s, nfe=after.nfe + 2)
 
     return Sampler(init, step)

@@ -27,7 +27,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxdiff.diffusion.bound import falling, prior_kl
+from jaxdiff.diffusion.bound import falling, prior_kl, reconstruction
 from jaxdiff.diffusion.denoiser import Denoiser, mean_only, precise
 from jaxdiff.diffusion.schedule import Schedule, time_of_logsnr
 
@@ -135,7 +135,7 @@ def log_density(
     (z, log_det), _ = jax.lax.scan(step, start, jnp.arange(0, 2 * steps, 2))
     x_1 = norm * z
     if prior_logp is None:
-        prior_logp = lambda x: _normal_logp(x, schedule(times[-1])[1])
+        prior_logp = lambda x: -reconstruction(x, jnp.zeros_like(x), schedule(times[-1])[1])
     log_prior = prior_logp(x_1)
     return Density(log_prior + log_det, log_prior, log_det, prior_kl(schedule, x0, times[-1]), x_1)
 
@@ -216,10 +216,6 @@ def _path(schedule, steps, t_min, t_max, dtype):
     logsnr = 2 * jnp.log(jnp.cos(inner) / jnp.sin(inner))
     times = jnp.concatenate([ends[:1], time_of_logsnr(schedule, logsnr), ends[1:]])
     return jnp.hypot(alpha, sigma)[1], angles, times, 3 * roots**2 * (last - first) / steps
-
-
-def _normal_logp(x, std):
-    return -_sum((x / std) ** 2 / 2 + jnp.log(std) + jnp.log(2 * jnp.pi) / 2)
 
 
 def _sum(x):

@@ -134,6 +134,6 @@ def _ratio(numerator, denominator):
 
 
 def _divide(numerator, denominator):
-    """The quotient, 0 where the denominator is 0 or infinite."""
-    defined = (denominator > 0) & jnp.isfinite(denominator)
+    """The quotient, 0 where it has no value."""
+    defined = (denominator > 0) & jnp.isfinite(denominator) & jnp.isfinite(numerator)
     return jnp.where(defined, numerator / jnp.where(defined, denominator, 1), 0)

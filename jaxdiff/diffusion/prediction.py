@@ -85,21 +85,19 @@ def loss_ratio(src: Prediction, dst: Prediction, coef: Coef) -> Array:
 def start(prediction: Prediction, schedule: Schedule) -> float:
     """The latest time at which sampling can start: 1, or the schedule's own `t_max` below it.
 
-    eps and score say nothing about x0 where alpha = 0; every other prediction here starts at 1.
+    eps and score say nothing about x0 where alpha = 0.
     """
-    return 1.0 if _solvable(prediction, schedule, 1.0) else schedules.t_max(schedule)
+    coef = schedules.coefficients(schedule, 1.0, jnp.zeros(()))
+    a, b = prediction.row(coef)
+    known = abs(determinant(prediction, coef)) > 1e-3 * jnp.hypot(a, b)
+    return 1.0 if known else schedules.t_max(schedule)
 
 
 def check_start(prediction: Prediction, schedule: Schedule, t: float) -> None:
-    """Raises a ValueError where a `prediction` at t says nothing about x0."""
-    if not _solvable(prediction, schedule, t):
+    """Raises a ValueError for a grid that starts at t, later than `start`."""
+    latest = start(prediction, schedule)
+    if t > latest + 1e-6:  # beyond rounding
         raise ValueError(
             f'the prediction {prediction.name!r} says nothing about x0 at t={float(t):g}, where alpha '
-            f'vanishes: start the grid at t_max={start(prediction, schedule):.6g} (prediction.start)'
+            f'vanishes: let the grid start at t_max={latest:.6g} (prediction.start) at the latest'
         )
-
-
-def _solvable(prediction, schedule, t):
-    coef = schedules.coefficients(schedule, t, jnp.zeros(()))
-    a, b = prediction.row(coef)
-    return bool(abs(determinant(prediction, coef)) > 1e-3 * jnp.hypot(a, b))

@@ -81,7 +81,7 @@ def sigmoid(start: float = -3.0, end: float = 3.0, tau: float = 1.0) -> Schedule
     References: Jabri et al. 2022, arXiv:2212.11972, algorithm 4.
     """
     a, width = start / tau, (end - start) / tau
-    span = 1 / (1 + np.exp(a)) - 1 / (1 + np.exp(a + width))
+    span = float(1 / (1 + np.exp(a)) - 1 / (1 + np.exp(a + width)))
 
     def schedule(t):
         t = _floating(t)
@@ -126,7 +126,7 @@ def ve(sigma_min: float = 0.01, sigma_max: float = 50.0) -> Schedule:
 
     References: Song et al. 2021, arXiv:2011.13456, eqs. 30 and 31.
     """
-    growth = 2 * np.log(sigma_max / sigma_min)
+    growth = float(2 * np.log(sigma_max / sigma_min))
 
     def schedule(t):
         t = _floating(t)
@@ -193,9 +193,10 @@ def zero_terminal_snr(schedule: Schedule) -> Schedule:
         t = _floating(t)
         (first, _), (last, _) = schedule(jnp.zeros_like(t)), schedule(jnp.ones_like(t))
         alpha, sigma = schedule(t)
+        moved = first * (alpha - last) / (first - last)
         # 1 − alpha' = (first − alpha) / (first − last) where alpha(0) = 1, free of cancellation.
         rest = sigma**2 / (1 + alpha) / (first - last)
-        return jnp.maximum(1 - rest, 0), jnp.sqrt(rest * (2 - rest))
+        return jnp.where(moved < 0, 0, moved), jnp.sqrt(rest * (2 - rest))
 
     return stretched
 
@@ -241,7 +242,7 @@ def logsnr(schedule: Schedule, t: Array) -> Array:
 
 
 def sde(schedule: Schedule, t: Array) -> tuple[Array, Array]:
-    """(f, g²) of dx = f x dt + g dW, the forward SDE whose marginals are those of equation (1):
+    """(f, g²) of dx = f x dt + g dW, the forward SDE whose marginals are those of equation (1), t > 0:
 
         f = d log alpha / dt,    g² = d sigma² / dt − 2 f sigma² = −sigma² d logsnr / dt.
 
@@ -270,7 +271,7 @@ def time_of_logsnr(schedule: Schedule, value: Array, iterations: int = 60) -> Ar
 
 
 def t_max(schedule: Schedule, alpha_min: float = 5e-3) -> float:
-    """The last time at which alpha is at least `alpha_min`: 1.0 where the schedule never falls below.
+    """The last time at which alpha is at least about `alpha_min`: 1.0 where the schedule never falls below.
 
     Predictions that divide by alpha (eps, score) can't be sampled from alpha = 0; their grids
     start here. DDPM's own chain ends at alpha = 0.0064 and so starts at 1.

@@ -1,8 +1,9 @@
 """The times that training draws: first a number in [0, 1) per example, then a quantile function."""
 
+import math
+
 import jax
 import jax.numpy as jnp
-import numpy as np
 from jax import Array
 from jax.scipy.special import ndtr, ndtri
 
@@ -111,7 +112,9 @@ def noise_ladder(
                 f'the schedule has noise sigma / alpha from {reach[0]:g} to {reach[1]:g}, '
                 f'got {sigma_min=}, {sigma_max=}'
             )
-    return time_of_logsnr(schedule, -2 * jnp.linspace(np.log(sigma_max), np.log(sigma_min), levels))
+    return time_of_logsnr(
+        schedule, -2 * jnp.linspace(math.log(sigma_max), math.log(sigma_min), levels)
+    )
 
 
 def _reach(like, schedule, mean, std, t_min, t_max):
@@ -126,4 +129,4 @@ def _inside(u):
 
 
 def _normal_density(z):
-    return jnp.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
+    return jnp.exp(-(z**2) / 2) / math.sqrt(2 * math.pi)

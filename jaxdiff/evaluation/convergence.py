@@ -14,6 +14,7 @@ from jaxdiff.diffusion.samplers.base import Sampler
 from jaxdiff.diffusion.schedule import Schedule, coefficients
 
 WEIGHTS, MEANS, STDS = [0.5, 0.3, 0.2], [[-1.0, 0.3], [0.8, 0.9], [0.4, -1.1]], [0.5, 0.4, 0.6]
+MIXTURE = WEIGHTS, MEANS, STDS
 STARTS = [[-1.2, 0.4], [0.3, 0.2], [0.9, -1.0], [0.1, 1.4], [-0.2, -0.7]]
 
 
@@ -22,6 +23,7 @@ def orders(
     schedule: Schedule,
     steps: tuple[int, ...] = (32, 64, 128),
     interval: tuple[float, float] = (0.8, 0.2),
+    data: tuple = MIXTURE,
 ) -> np.ndarray:
     """The order that a sampler shows between each two numbers of steps, [len(steps) − 1].
 
@@ -33,7 +35,7 @@ def orders(
     Args:
       make: a schedule's sampler, deterministic.
     """
-    found = errors(make, schedule, steps, interval)
+    found = errors(make, schedule, steps, interval, data)
     return np.log(np.divide(found[:-1], found[1:])) / np.log(np.divide(steps[1:], steps[:-1]))
 
 
@@ -42,14 +44,18 @@ def errors(
     schedule: Schedule,
     steps: tuple[int, ...] = (32, 64, 128),
     interval: tuple[float, float] = (0.8, 0.2),
+    data: tuple = MIXTURE,
 ) -> list[float]:
     """A sampler's largest error for each number of steps, against SciPy's eighth-order solver.
 
-    It walks the probability flow of a mixture of three Gaussians in the plane, whose denoiser is
-    known, between two times inside (0, 1), in equal steps.
+    It walks the probability flow of a mixture of Gaussians in the plane, whose denoiser is known,
+    between two times inside (0, 1), in equal steps.
+
+    Args:
+      data: weights [k], means [k, 2] and standard deviations [k] of the mixture.
     """
     t, s = interval
-    denoise = exact.mixture(schedule, WEIGHTS, MEANS, STDS)
+    denoise = exact.mixture(schedule, *data)
     alpha, sigma = schedule(t)
     start = jnp.asarray(STARTS) * jnp.hypot(alpha, sigma)
     expected = flow(denoise, schedule, start, t, s)

@@ -29,6 +29,25 @@ from jaxdiff import build, config as configs
         ),
         ({'diffusion.sigma_min': '90'}, 'sigma_min must be less than diffusion.sigma_max'),
         ({'diffusion.schedule': 'edm'}, "needs diffusion.embedding='logsnr'"),
+        (
+            {
+                'diffusion.schedule': 'edm',
+                'diffusion.embedding': 'logsnr',
+                'diffusion.prediction': 'edm',
+            },
+            "needs sample.grid='karras' or 'logsnr'",
+        ),
+        ({'diffusion.schedule': 've'}, 'has a target as large as the noise'),
+        (
+            {
+                'diffusion.schedule': 'sigmoid',
+                'diffusion.prediction': 'velocity',
+                'loss.discrete_steps': '10',
+            },
+            'is infinite at t=1',
+        ),
+        ({'sample.grid': 'leading', 'sample.steps': '600'}, 'starts at t=0.6.*nearly divides'),
+        ({'sample.tolerance': '1e-9'}, 'sample.tolerance must be between'),
         ({'diffusion.prediction': 'score'}, 'has a target that grows as 1 / sigma'),
         ({'diffusion.learned_variance': 'true'}, 'need each other'),
         ({'loss.name': 'hybrid'}, 'need each other'),
@@ -64,11 +83,15 @@ from jaxdiff import build, config as configs
         ({'sample.grid': 'trailing', 'sample.steps': '2000'}, 'has at most 1000 steps, got 2000'),
         (
             {'sample.grid': 'trailing', 'diffusion.prediction': 'eps'},
-            "'trailing' starts at t=1, but the prediction 'eps'.* at t=0.99.* such as 'uniform'",
+            "grid='trailing': the prediction 'eps' says nothing about x0 at t=1, .*'uniform'",
         ),
         (
-            {'sample.grid': 'karras', 'sample.sigma_max': '1e5', 'sample.sampler': 'heun'},
-            'sample.sigma_max=100000.0 is more noise than sampling can start from',
+            {
+                'sample.grid': 'karras',
+                'sample.sigma_max': '1e5',
+                'diffusion.prediction': 'eps',
+            },
+            'with a lower sample.sigma_max',
         ),
         (
             {'optimizer.learning_rate': '1e999'},

@@ -36,9 +36,10 @@ PREDICTIONS = {
     'edm': prediction.edm(0.5),
 }
 # Each with its evaluations a step, and those besides; None where they depend on the data. A step to
-# sigma = 0 takes one.
+# sigma = 0 takes one, and so does a Runge–Kutta step from where its ODE has no slope.
 SAMPLERS = {
     'annealed_langevin': (lambda s: samplers.annealed_langevin(s, inner=2), (2, 0)),
+    'consistency': (samplers.consistency, (1, 0)),
     'ddim': (samplers.ddim, (1, 0)),
     'ddpm': (samplers.ddpm, (1, 0)),
     'ddpm_learned': (lambda s: samplers.ddpm(s, 'learned'), (1, 0)),
@@ -59,14 +60,27 @@ SAMPLERS = {
     'unipc': (samplers.unipc, (1, 0)),
 }
 MORE_SAMPLERS = {  # other settings of those
+    'deis_3': (lambda s: samplers.deis(s, 3), (1, 1)),
+    'unipc_1': (lambda s: samplers.unipc(s, 1), (1, 0)),
     'ddim_half': (lambda s: samplers.ddim(s, 0.5), (1, 0)),
     'ddpm_large': (lambda s: samplers.ddpm(s, 'large'), (1, 0)),
     'euler_ancestral': (samplers.euler_ancestral, (1, 0)),
     'corrected_2m': (lambda s: samplers.predictor_corrector(s, samplers.dpmpp_2m(s)), (2, 0)),
     'unipc_3': (lambda s: samplers.unipc(s, 3), (1, 0)),
 }
-RUNGE_KUTTA = {'heun': 'sigma', 'rk4': 'sigma', 'heun_stochastic': 'sigma'} | dict.fromkeys(
-    ('euler_t', 'heun_t', 'rk4_t'), 't'
+STOCHASTIC = (
+    'annealed_langevin',
+    'consistency',
+    'ddim_half',
+    'ddpm',
+    'ddpm_large',
+    'ddpm_learned',
+    'dpmpp_2m_sde',
+    'euler_ancestral',
+    'euler_maruyama',
+    'heun_stochastic',
+    'predictor_corrector',
+    'corrected_2m',
 )
 STEPS = 6
 
@@ -100,8 +114,6 @@ def check(sampler_name, schedule_name, prediction_name):
         return denoise(x_t, t)
 
     t_max = prediction.start(p, make)
-    if sampler_name in RUNGE_KUTTA:
-        t_max = min(t_max, samplers.latest(make, RUNGE_KUTTA[sampler_name]))
     times = grid.uniform(STEPS, t_max)
 
     @jax.jit
@@ -120,10 +132,16 @@ def check(sampler_name, schedule_name, prediction_name):
     assert state.nfe == len(calls)
     if evaluations:
         each, besides = evaluations
-        last = 1 if make(0.0)[1] == 0 else each  # the learned schedule ends with noise
-        assert state.nfe == (STEPS - 1) * each + last + besides
+        ends = [make(0.0)[1] == 0]  # where the learned schedule has noise
+        if sampler_name in ('heun', 'heun_stochastic', 'rk4'):  # in sigma / alpha
+            ends.append(make(t_max)[0] == 0)
+        elif sampler_name in ('heun_t', 'rk4_t'):
+            ends.append(not np.isfinite(schedule.coefficients(make, t_max, x_1).dalpha))
+        assert state.nfe == STEPS * each + besides - sum(ends) * (each - 1)
 
     np.testing.assert_array_equal(walk(keys, x_1)[0].x, state.x)  # its keys decide,
+    others = jax.random.split(jax.random.key(8), 5)
+    assert np.any(walk(others, x_1)[0].x != state.x) == (sampler_name in STOCHASTIC)
     among = jnp.array([3, 0, 3, 3, 3])  # whatever the neighbours and the place in the batch
     other, _ = walk(keys[among], x_1[among])
     scale = 1 + np.abs(frames).max()

@@ -19,7 +19,7 @@ def test_quadratic_steps_shrink_towards_the_data():
 GRIDS = {
     'uniform': grid.uniform,
     'quadratic': grid.quadratic,
-    'leading': grid.leading,
+    'leading': lambda n: grid.leading(n, offset=0),
     'trailing': grid.trailing,
     'karras': lambda n: grid.karras(schedule.vp(), n),
     'logsnr': lambda n: grid.logsnr(schedule.vp(), n),
@@ -39,6 +39,8 @@ def test_as_many_steps_as_asked_for(name):
 def test_a_chain_has_no_more_steps_than_it_was_trained_with(name):
     with pytest.raises(ValueError, match='between 0 and 1000, got steps=1001'):
         GRIDS[name](1001)
+    with pytest.raises(ValueError, match='start at timestep 1000, but the last is 999'):
+        grid.leading(1000, offset=1)
 
 
 def test_diffusers_spacings():

@@ -137,14 +137,39 @@ def test_cfgpp_on_ddim_is_guidance_at_a_scale_of_its_own(make):
 
 
 @pytest.mark.usefixtures('x64')
-@pytest.mark.parametrize('name', ['ddim', 'ddpm', 'heun', 'dpmpp_2m', 'dpmpp_3m'])
+@pytest.mark.parametrize('name', ['ddim', 'ddpm', 'heun', 'dpmpp_2m', 'dpmpp_3m', 'unipc', 'deis'])
 def test_cfgpp_without_a_push_is_the_unconditional_sampler(name):
     sampler, times = getattr(samplers, name)(COSINE), grid.uniform(6, 0.95)
-    plus = guidance.cfgpp(sampler, COSINE, unconditional, 0.0)
-    found, _ = diffusion.run(keys(), conditional, plus, jnp.asarray(X), times)
+    asked = []
+
+    def counted(denoise):
+        def count(x, t):
+            jax.debug.callback(lambda: asked.append(1))
+            return denoise(x, t)
+
+        return count
+
+    plus = guidance.cfgpp(sampler, COSINE, counted(unconditional), 0.0)
+    found, _ = diffusion.run(keys(), counted(conditional), plus, jnp.asarray(X), times)
+    jax.effects_barrier()
+    assert found.nfe == len(asked)
     expected, _ = diffusion.run(keys(), unconditional, sampler, jnp.asarray(X), times)
     np.testing.assert_allclose(found.x, expected.x, atol=1e-12)
-    assert found.nfe == expected.nfe + 6
+
+
+@pytest.mark.usefixtures('x64')
+def test_cfgpp_pushes_alike_whichever_solver_steps():
+    """In the limit of many steps, in which all solvers are one; twice the steps, twice the push."""
+    ends = []
+    for name, steps in [('ddim', 80), ('heun', 80), ('dpmpp_2m', 80), ('deis', 80), ('unipc', 80)]:
+        sampler = getattr(samplers, name)(COSINE)
+        plus = guidance.cfgpp(sampler, COSINE, unconditional, 0.05)
+        times = grid.uniform(steps, 0.9, 0.05)
+        ends.append(diffusion.sample(keys(), conditional, plus, jnp.asarray(X), times))
+    alone = diffusion.sample(keys(), unconditional, samplers.heun(COSINE), jnp.asarray(X), times)
+    assert np.abs(ends[0] - alone).mean() > 0.3  # it is a push
+    for end in ends[1:]:
+        np.testing.assert_allclose(end, ends[0], atol=0.05)
 
 
 def test_a_learned_variance_passes_through_all_of_them():
@@ -161,7 +186,7 @@ def test_a_learned_variance_passes_through_all_of_them():
         assert belief.x0.shape == (2, 8)
 
 
-@pytest.mark.parametrize('name', ['ddim', 'heun', 'dpmpp_2m'])
+@pytest.mark.parametrize('name', ['ddim', 'heun', 'dpmpp_2m', 'unipc'])
 def test_all_compose_with_each_other_and_with_samplers(name):
     guided = guidance.classifier_free(conditional, unconditional, 2.0)
     guided = guidance.rescaled(guided, conditional, 0.7)

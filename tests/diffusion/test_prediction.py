@@ -96,5 +96,5 @@ def test_predictions_that_divide_by_alpha_start_where_they_can():
         for make in (schedule.ddpm_linear(), schedule.ve(0.01, 1348.0), schedule.edm(80.0)):
             assert prediction.start(p, make) == 1
         prediction.check_start(p, schedule.cosine(), prediction.start(p, schedule.cosine()))
-    with pytest.raises(ValueError, match="'eps' says nothing about x0 at t=1.*t_max=0.99"):
+    with pytest.raises(ValueError, match="'eps' says nothing about x0 at t=1.*t_max=0.9968"):
         prediction.check_start(prediction.eps, schedule.cosine(), 1.0)

@@ -13,11 +13,12 @@ from mixture_data import (
     errors,
     gaussian,
     mixture,
+    true_variance,
     walk,
 )
 
 from jaxdiff import diffusion
-from jaxdiff.diffusion import exact, grid, samplers, schedule
+from jaxdiff.diffusion import denoiser, exact, grid, samplers, schedule
 from jaxdiff.diffusion.samplers import Sampler
 
 COSINE, VP, FLOW = schedule.cosine(), schedule.vp(), schedule.flow()
@@ -156,6 +157,27 @@ def test_in_y_the_walk_is_one_on_every_schedule(name):
         found.append(diffusion.sample(keys, denoise, sampler(make), make(times[0])[0] * y, times))
     np.testing.assert_allclose(found[1], found[0], atol=1e-8)
     np.testing.assert_allclose(found[2], found[0], atol=1e-8)
+
+
+@pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('name', ['ddim', 'dpmpp_2m', 'deis', 'unipc'])
+def test_corrections_reach_predictors_with_a_memory(name):
+    """From a point, without any noise of the predictor's: the corrector alone spreads it."""
+    n, v, times = 20_000, 0.36, grid.uniform(20, 0.9, 0.3)
+    predictor = getattr(samplers, name)(VP)
+    sampler = samplers.predictor_corrector(VP, predictor, corrections=8, snr=0.4)
+    keys = jax.random.split(jax.random.key(0), n)
+    walk = jax.jit(lambda x: diffusion.sample(keys, gaussian(VP, v), sampler, x, times))
+    settled = float(true_variance(VP, 0.3, v))
+    assert float(jnp.var(walk(jnp.zeros((n, 1))))) == pytest.approx(settled, rel=0.15)
+
+
+def test_the_corrector_takes_the_mean_of_a_learned_belief():
+    learned = lambda x, t: denoiser.Learned(gaussian(VP, 0.36)(x, t), jnp.full_like(x, 0.5))
+    sampler = samplers.predictor_corrector(VP, samplers.ddpm(VP, 'learned'))
+    keys = jax.random.split(jax.random.key(0), 3)
+    x = diffusion.sample(keys, learned, sampler, jnp.ones((3, 2)), grid.uniform(4))
+    assert np.all(np.isfinite(x))
 
 
 def test_without_corrections_the_predictor_is_alone():

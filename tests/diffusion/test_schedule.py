@@ -148,3 +148,31 @@ def test_t_max_is_one_unless_alpha_vanishes():
 def test_bad_betas_are_refused(betas):
     with pytest.raises(ValueError, match='betas must be'):
         schedule.from_betas(betas)
+
+
+@pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('make', [schedule.ddpm_linear(), schedule.scaled_linear(), schedule.vp()])
+def test_the_zero_end_has_its_slope(make):
+    """alpha falls to 0 as steeply as just before, so that a velocity at t = 1 means what it should."""
+    stretched = schedule.zero_terminal_snr(make)
+    at_one = schedule.coefficients(stretched, 1.0, jnp.zeros(())).dalpha
+    before = (stretched(1.0)[0] - stretched(1 - 1e-6)[0]) / 1e-6
+    assert float(at_one) == pytest.approx(float(before), rel=1e-3) and at_one < 0
+
+
+@pytest.mark.usefixtures('x64')
+def test_a_schedule_keeps_the_dtype_of_its_time():
+    t = jnp.linspace(0, 1, 5, dtype=jnp.float32)
+    for make in (
+        schedule.cosine(),
+        schedule.cosine(offset=0.008),
+        schedule.sigmoid(),
+        schedule.vp(),
+        schedule.sub_vp(),
+        schedule.ve(),
+        schedule.edm(),
+        schedule.flow(3.0),
+        schedule.shifted(schedule.cosine(), 2.0),
+        schedule.zero_terminal_snr(schedule.vp()),
+    ):
+        assert {c.dtype for c in make(t)} == {jnp.dtype('float32')}

@@ -96,6 +96,15 @@ def test_a_users_own_sampler_is_held_to_its_order_and_a_broken_one_is_caught():
     assert np.all(orders(1) < 2.75), orders(1)
 
 
+@pytest.mark.parametrize('schedule_name', SCHEDULES)
+@pytest.mark.parametrize('name', ORDERS)
+def test_the_error_falls_with_the_samplers_order_for_one_gaussian(name, schedule_name):
+    make, order = ORDERS[name]
+    gaussian = [1.0], [[0.3, -0.2]], [0.6]
+    shown = convergence.orders(make, SCHEDULES[schedule_name], steps=(24, 48, 96), data=gaussian)
+    assert np.all(shown >= order - 0.25), shown
+
+
 @pytest.mark.parametrize('name', SCHEDULES)
 def test_the_reference_is_the_closed_form_of_one_gaussian(name):
     """For N(m, s²) the flow is a stretch about the mean: x_s − alpha_s m = std_s/std_t (x_t − alpha_t m)."""

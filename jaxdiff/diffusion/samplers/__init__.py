@@ -9,7 +9,7 @@ from jaxdiff.diffusion.samplers.deis import deis
 from jaxdiff.diffusion.samplers.dpmpp import dpmpp_1s, dpmpp_2m, dpmpp_2m_sde, dpmpp_2s, dpmpp_3m
 from jaxdiff.diffusion.samplers.langevin import annealed_langevin, predictor_corrector
 from jaxdiff.diffusion.samplers.masked import masked_ancestral, masked_confidence, masked_remask
-from jaxdiff.diffusion.samplers.ode import euler, heun, latest, rk4
+from jaxdiff.diffusion.samplers.ode import euler, heun, rk4
 from jaxdiff.diffusion.samplers.ordinal import ancestral, ordinal_ancestral, uniform_ancestral
 from jaxdiff.diffusion.samplers.stochastic import euler_maruyama, heun_stochastic
 from jaxdiff.diffusion.samplers.unipc import unipc
@@ -33,7 +33,6 @@ __all__ = [
     'euler_maruyama',
     'heun',
     'heun_stochastic',
-    'latest',
     'masked_ancestral',
     'masked_confidence',
     'masked_remask',

@@ -15,7 +15,7 @@ whose difference from the flow's end is about sigma_min² / 2 times the score of
 
 The error of a trial of size h is estimated as that of order 5 minus that of order 4; with
 
-    e = sqrt(mean(|error| / (atol + rtol max(|y|, |y_new|)))²)                             (31)
+    e = sqrt(mean((|error| / (atol + rtol max(|y|, |y_new|)))²))                           (31)
 
 over the components of one example, never over the batch, it is accepted where e ≤ 1, and the next
 size is h · 0.9 e^(−1/5), between h / 5 and 10 h.

@@ -24,6 +24,7 @@ arXiv:1907.05600, algorithm 1.
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.diffusion.denoiser import mean
 from jaxdiff.diffusion.samplers.base import Sampler, normal, start
 from jaxdiff.diffusion.samplers.ddpm import ddpm
 from jaxdiff.diffusion.schedule import Schedule
@@ -58,7 +59,7 @@ def predictor_corrector(
         alpha, sigma = schedule(s)
 
         def correct(i, x):
-            drift = alpha * denoise(x, s) - x
+            drift = alpha * mean(denoise(x, s)) - x
             return x + 2 * snr**2 * drift + 2 * snr * sigma * normal(_fold(keys, i + 1), x)
 
         def correct_all(state):
@@ -71,7 +72,8 @@ def predictor_corrector(
 
 
 def annealed_langevin(schedule: Schedule, inner: int = 100, snr: float = 0.05**0.5) -> Sampler:
-    """Langevin steps at each level in turn, from the sample of the level before it.
+    """Langevin steps at each level in turn, from the sample of the level before it; none at the
+    first, whose law x_1 has already.
 
     A step to s keeps y = x / alpha, so x_s = alpha_s / alpha_t x_t, and then takes `inner` steps of
     equation (35) there. (From alpha = 0, where there is no y, it starts at the noise alone,

@@ -6,9 +6,9 @@ marginals of the forward process is, in one of two variables,
     variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (21)
     variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (22)
 
-(22) is k-diffusion's and EDM's; it can't start at alpha = 0, nor (21) where alpha' is infinite, as
-the sigmoid schedule's is at t = 1: `latest` says where a walk may start. A step to sigma = 0 returns
-the belief, with one evaluation.
+(22) is k-diffusion's and EDM's. From alpha = 0, where it has no value, and in (21) from a time where
+alpha' is infinite, as the sigmoid schedule's is at t = 1, the step is DDIM's, equation (18); a step
+to sigma = 0 returns the belief. Either takes one evaluation.
 
 References: Song et al. 2021, arXiv:2011.13456, eq. 13; Karras et al. 2022, arXiv:2206.00364, eq. 4.
 """
@@ -22,7 +22,7 @@ from jax import Array
 
 from jaxdiff.diffusion.samplers.base import Sampler, State, start
 from jaxdiff.diffusion.samplers.ddim import ddim
-from jaxdiff.diffusion.schedule import Schedule, coefficients, t_max, time_of_logsnr
+from jaxdiff.diffusion.schedule import Schedule, coefficients, time_of_logsnr
 
 Variable = Literal['t', 'sigma']
 
@@ -66,14 +66,8 @@ def rk4(schedule: Schedule, variable: Variable = 'sigma') -> Sampler:
     return _runge_kutta(schedule, variable, step)
 
 
-def latest(schedule: Schedule, variable: Variable = 'sigma') -> float:
-    """The latest time at which these solvers can start: 1, or the schedule's own `t_max`."""
-    coef = coefficients(schedule, 1.0, jnp.zeros(()))
-    decisive = 1 / coef.alpha if variable == 'sigma' else coef.dalpha
-    return 1.0 if abs(float(decisive)) < 1e3 else t_max(schedule)
-
-
 class _ODE(NamedTuple):
+    regular: Callable[[Array], Array]  # whether the ODE has a slope at a time
     u: Callable[[Array], Array]  # the variable at a time
     middle: Callable[[Array, Array], Array]  # the time at which u is half-way
     into: Callable[[Array, Array], Array]  # (x, t) -> y
@@ -86,8 +80,11 @@ def _in_t(schedule):
         c, x0 = coefficients(schedule, t, x), denoise(x, t)
         return c.dalpha * x0 + c.dsigma * (x - c.alpha * x0) / c.sigma
 
+    def regular(t):
+        return jnp.isfinite(coefficients(schedule, t, t).dalpha)
+
     same = lambda x, t: x
-    return _ODE(lambda t: t, lambda t, s: (t + s) / 2, same, same, slope)
+    return _ODE(regular, lambda t: t, lambda t, s: (t + s) / 2, same, same, slope)
 
 
 def _in_sigma(schedule):
@@ -100,6 +97,7 @@ def _in_sigma(schedule):
         return (x - c.alpha * denoise(x, t)) / c.sigma
 
     return _ODE(
+        lambda t: schedule(t)[0] > 0,
         u,
         lambda t, s: time_of_logsnr(schedule, -2 * jnp.log((u(t) + u(s)) / 2)),
         lambda x, t: x / schedule(t)[0],
@@ -118,9 +116,9 @@ def _runge_kutta(schedule, variable, method):
             x, nfe = method(ode, x, t, s, denoise)
             return State(x, state.nfe + nfe)
 
-        def last(x):
-            return State(schedule(s)[0] * denoise(x, t), state.nfe + 1)
+        def end(x):  # to sigma = 0 it is the belief
+            return ddim(schedule).step(keys, state._replace(x=x), t, s, denoise)
 
-        return jax.lax.cond(schedule(s)[1] > 0, inside, last, state.x)
+        return jax.lax.cond(ode.regular(t) & (schedule(s)[1] > 0), inside, end, state.x)
 
     return Sampler(start, step)

@@ -8,9 +8,8 @@ with x0 the belief at x. Euler and Maruyama's step from t to s, with h = t − s
 
     x_s = x_t − h (f x_t − g² score) + g sqrt(h) z,    z ~ N(0, I).                        (33)
 
-From alpha = 0 it doesn't exist: f and g are infinite there, in any variable, for the process forgets
-x_t at once. Given the belief it then draws x_s ~ N(alpha_s x0, sigma_s²), which is equation (8), and
-that is the step taken.
+It is sound where h |f| is small. Where h |f| ≥ 1, and from alpha = 0, where f and g are infinite,
+for the process forgets x_t at once, the step taken is the chain's own, equation (8).
 
 EDM's sampler walks the probability flow instead, equation (22), and before each step raises the
 noise level u = sigma / alpha by the forward process, equation (7), from u_t to
@@ -33,20 +32,18 @@ from jaxdiff.diffusion.schedule import Schedule, logsnr, sde, time_of_logsnr
 
 
 def euler_maruyama(schedule: Schedule) -> Sampler:
-    """Equation (33), in t; from alpha = 0 and to sigma = 0 equation (8), which returns the belief.
+    """Equation (33), in t, of order 1 in law; where h |f| ≥ 1 and to sigma = 0 equation (8).
 
-    The step is of order 1 in law. It is sound where h |f| is well below 1, so that a step from a
-    time whose alpha is nearly 0 wants to be small; where alpha is exactly 0 it need not.
+    The latter returns the belief.
 
     References: Song et al. 2021, arXiv:2011.13456, eq. 6.
     """
 
     def step(keys, state, t, s, denoise):
         x0, z = denoise(state.x, t), normal(keys, state.x)
-        alpha, sigma = schedule(t)
+        (alpha, sigma), (f, g2) = schedule(t), sde(schedule, t)
 
         def inside(x):
-            f, g2 = sde(schedule, t)
             score = (alpha * x0 - x) / sigma**2
             return x - (t - s) * (f * x - g2 * score) + jnp.sqrt((t - s) * g2) * z
 
@@ -54,8 +51,8 @@ def euler_maruyama(schedule: Schedule) -> Sampler:
             mean, variance = posterior_moments(schedule, x, x0, t, s)
             return mean + jnp.sqrt(variance) * z
 
-        finite = (alpha > 0) & (schedule(s)[1] > 0)
-        return State(jax.lax.cond(finite, inside, end, state.x), state.nfe + 1)
+        sound = ((t - s) * jnp.abs(f) < 1) & (schedule(s)[1] > 0)
+        return State(jax.lax.cond(sound, inside, end, state.x), state.nfe + 1)
 
     return Sampler(start, step)
 
@@ -69,8 +66,8 @@ def heun_stochastic(
 ) -> Sampler:
     """EDM's stochastic sampler: equation (34), then `heun` in 'sigma' from there to s.
 
-    Like `heun` it can't start at alpha = 0; without churn it is `heun`. The level is not raised
-    above that of t = 1, the highest that the denoiser knows.
+    Without churn it is `heun`. The level is not raised above that of t = 1, the highest that the
+    denoiser knows.
 
     Args:
       churn: the paper's S_churn, spread evenly over the steps.
@@ -96,7 +93,7 @@ def heun_stochastic(
     def step(keys, state, t, s, denoise):
         gamma, level = state.memory, logsnr(schedule, t)
         u = jnp.exp(-level / 2)
-        churned = (s_min <= u) & (u <= s_max)
+        churned = (s_min <= u) & (u <= s_max) & jnp.isfinite(u)
         higher = time_of_logsnr(schedule, level - 2 * jnp.log1p(gamma))
         higher = jnp.where(churned, jnp.maximum(higher, t), t)
         mean, variance = transition_moments(schedule, state.x, t, higher)

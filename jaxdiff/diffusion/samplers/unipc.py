@@ -8,28 +8,20 @@ equation (23) by a polynomial P(r) and integrate it exactly:
 M_i being those of equation (24) for the kernel h e^(h (r − 1)) on 0 ≤ r ≤ 1. The predictor UniP-p
 takes the beliefs at t and at the p − 1 times before it; the corrector UniC-p that at s too. The
 belief at s was asked at the predicted point, and the next step needs it anyway: so a step begins by
-correcting where it stands. Where P is a line, its weight M_1 is replaced by B(h) / 2, with
+correcting where it stands, by the difference of the two sums. Where P is a line, its weight M_1 is replaced by B(h) / 2, with
 
     B(h) = h  ('bh1')    or    B(h) = 1 − e^(−h)  ('bh2').                                 (26)
 
 References: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2 in their data-prediction form.
 """
 
-from typing import Literal, NamedTuple
+from typing import Literal
 
 import jax
 import jax.numpy as jnp
-from jax import Array
 
 from jaxdiff.diffusion.samplers.base import Sampler, State
-from jaxdiff.diffusion.samplers.multistep import (
-    Memory,
-    decay,
-    half,
-    integral,
-    remember,
-    with_memory,
-)
+from jaxdiff.diffusion.samplers.multistep import decay, half, integral, remember, with_memory
 from jaxdiff.diffusion.schedule import Schedule
 
 
@@ -55,31 +47,23 @@ def unipc(schedule: Schedule, p: int = 2, variant: Literal['bh1', 'bh2'] = 'bh2'
     if variant not in ('bh1', 'bh2'):
         raise ValueError(f"variant must be 'bh1' or 'bh2', got {variant!r}")
 
-    def init(x_1, denoise, times):
-        first = with_memory(p)(x_1, denoise, times)
-        return first._replace(memory=_Memory(x_1, first.memory))
-
     def step(keys, state, t, s, denoise):
-        x0, (x_before, past) = denoise(state.x, t), state.memory
+        x0, past = denoise(state.x, t), state.memory
+        gain = lambda past, s, end: schedule(s)[0] * _sum(schedule, p, variant, past, s, end)
         x = jax.lax.cond(
             past.count == 0,
             lambda: state.x,
-            lambda: _advance(schedule, p, variant, x_before, past, t, [x0]),
+            lambda: state.x + gain(past, t, [x0]) - gain(past, t, []),
         )
         past = remember(past, x0, t)
-        x_s = _advance(schedule, p, variant, x, past, s, [])
-        return State(x_s, state.nfe + 1, _Memory(x, past))
+        x_s = decay(schedule, t, s) * x + gain(past, s, [])
+        return State(x_s, state.nfe + 1, past)
 
-    return Sampler(init, step)
-
-
-class _Memory(NamedTuple):
-    x: Array  # at the newest time of `past`, corrected
-    past: Memory
+    return Sampler(with_memory(p), step)
 
 
-def _advance(schedule, p, variant, x, past, s, end):
-    """x at s from x at the newest time of `past`, equation (25); `end`: [belief at s] or []."""
+def _sum(schedule, p, variant, past, s, end):
+    """The sum in equation (25) from the newest time of `past` to s; `end`: [belief at s] or []."""
     t, h = past.times[0], half(schedule, past.times[0], s)
     m_0 = -jnp.expm1(-h)
     moments = [m_0]
@@ -96,5 +80,4 @@ def _advance(schedule, p, variant, x, past, s, end):
         known.append((len(nodes) < used) & jnp.isfinite(r) & (r != 0))
         nodes.append(r)
         values.append(belief)
-    mean = integral(moments, nodes, values, known)
-    return decay(schedule, t, s) * x + schedule(s)[0] * mean
+    return integral(moments, nodes, values, known)
