@@ -241,7 +241,7 @@ def draw_weightings():
 
 
 def draw_langevin():
-    """Where Langevin's discrete chain settles, against equation (36), and the way there."""
+    """Where Langevin's discrete chain settles, against equation (38), and the way there."""
     figure, axes = panels(1, 2, 'Langevin steps at one level, u = 0.5, on N(0, 1) data')
     make = schedule.ve(0.01, 5.0)
     t = float(schedule.time_of_logsnr(make, -2 * np.log(0.5)))

@@ -2,7 +2,7 @@
 
 A denoiser's belief is E[x0 | x_t], and Tweedie's formula ties it to the score,
 
-    x0 = (x_t + sigma² ∇ log q(x_t)) / alpha,                                            (37)
+    x0 = (x_t + sigma² ∇ log q(x_t)) / alpha,                                            (18)
 
 so that whatever is added to the score is added to the belief, times sigma² / alpha. At a fixed x_t
 every prediction is an affine function of x0 with the same slope: guiding x0 is guiding eps or v. A
@@ -106,7 +106,7 @@ def classifier(
     schedule: Schedule,
     scale: float = 1.0,
 ) -> Denoiser:
-    """Classifier guidance: x0 + scale · sigma² / alpha · ∇ log p(y | x_t), by equation (37).
+    """Classifier guidance: x0 + scale · sigma² / alpha · ∇ log p(y | x_t), by equation (18).
 
     With `scale` = 1 and the true p(y | x_t) it turns E[x0 | x_t] into E[x0 | x_t, y].
 
@@ -129,7 +129,7 @@ def classifier(
 def cfgpp(sampler: Sampler, schedule: Schedule, unconditional: Denoiser, scale: float) -> Sampler:
     """CFG++: a step by the unconditional model, then towards the condition by `scale` in [0, 1].
 
-        x_s = step(unconditional) + scale · alpha_s (x0_conditional − x0_unconditional),   (38)
+        x_s = step(unconditional) + scale · alpha_s (x0_conditional − x0_unconditional),   (19)
 
     that is, the belief is guided and the noise that is put back is the unconditional one. On DDIM
     it equals `classifier_free` with the scale −scale / expm1((λ_t − λ_s) / 2), λ the logsnr: the

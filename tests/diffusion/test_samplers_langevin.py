@@ -70,7 +70,7 @@ def test_the_corrector_is_the_langevin_chain_of_the_closed_form(make, predictor,
     start = 1 / alpha**2 if predictor is SHAKE else 0
     expected = alpha**2 * chain(v, sigma / alpha, r, steps, start)
     assert abs(found - expected) < tolerance
-    if steps == 40:  # equation (36)
+    if steps == 40:  # equation (38)
         u2 = (sigma / alpha) ** 2
         assert expected == pytest.approx(alpha**2 * (v + u2) / (1 - r**2 * u2 / (v + u2)), rel=1e-3)
 

@@ -2,20 +2,20 @@
 
 It is solved in the angle φ = arctan(sigma / alpha), for y = x / sqrt(alpha² + sigma²):
 
-    y = cos φ x0 + sin φ eps,    dy/dφ = (cos φ y − x0) / sin φ = −sin φ x0 + cos φ eps,   (29)
+    y = cos φ x0 + sin φ eps,    dy/dφ = (cos φ y − x0) / sin φ = −sin φ x0 + cos φ eps,   (31)
 
 which is smooth on all of 0 < φ ≤ π/2, alpha = 0 included, and the same for every schedule; y has the
 scale of the data at one end and of unit noise at the other. The slope tends to E[eps | x_0] as
 φ → 0, but a belief can't tell it there, 0 / 0. So a step to sigma = 0 is integrated down to
 sigma / alpha = sigma_min, and then takes the belief,
 
-    x0 = cos φ y − sin φ dy/dφ,                                                            (30)
+    x0 = cos φ y − sin φ dy/dφ,                                                            (32)
 
 whose difference from the flow's end is about sigma_min² / 2 times the score of the data.
 
 The error of a trial of size h is estimated as that of order 5 minus that of order 4; with
 
-    e = sqrt(mean((|error| / (atol + rtol max(|y|, |y_new|)))²))                           (31)
+    e = sqrt(mean((|error| / (atol + rtol max(|y|, |y_new|)))²))                           (33)
 
 over the components of one example, never over the batch, it is accepted where e ≤ 1, and the next
 size is h · 0.9 e^(−1/5), between h / 5 and 10 h.
@@ -65,7 +65,7 @@ def ode_adaptive(
     The loop has no fixed length: JAX differentiates it forwards only.
 
     Args:
-      rtol, atol: the tolerance of one step, in units of y, equation (31).
+      rtol, atol: the tolerance of one step, in units of y, equation (33).
       max_steps: trials, rejected ones too, allowed to an example in each interval.
       sigma_min: sigma / alpha at which a step to sigma = 0 takes the belief.
 

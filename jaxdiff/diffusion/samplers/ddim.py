@@ -11,7 +11,7 @@ def ddim(schedule: Schedule, eta: float = 0.0) -> Sampler:
 
     With x0 the belief, eps = (x_t − alpha_t x0) / sigma_t and λ the logsnr,
 
-        x_s = alpha_s x0 + sigma_s sqrt(1 + eta² e) eps + eta sigma_s sqrt(−e) z,          (18)
+        x_s = alpha_s x0 + sigma_s sqrt(1 + eta² e) eps + eta sigma_s sqrt(−e) z,          (20)
         e = expm1(λ_t − λ_s),    z ~ N(0, I).
 
     References: Song, Meng and Ermon 2020, arXiv:2010.02502, eqs. 12 and 16.
@@ -38,9 +38,9 @@ def euler_ancestral(schedule: Schedule, eta: float = 1.0) -> Sampler:
 
     In y = x / alpha and u = sigma / alpha it goes down to u_down and up again by noise of u_up,
 
-        u_up² = eta² u_s² (1 − u_s² / u_t²),    u_down² = u_s² − u_up²,                    (19)
+        u_up² = eta² u_s² (1 − u_s² / u_t²),    u_down² = u_s² − u_up²,                    (21)
 
-    y_s = x0 + u_down eps + u_up z. That is equation (18) for every eta between 0 and 1, since
+    y_s = x0 + u_down eps + u_up z. That is equation (20) for every eta between 0 and 1, since
     e = u_s² / u_t² − 1; its cap on u_up acts for eta > 1 only, which is refused here.
     """
     return ddim(schedule, eta)

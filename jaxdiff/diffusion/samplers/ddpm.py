@@ -3,7 +3,7 @@
 The variances of equations (7) and (8) differ by the factor sigma_t²/sigma_s², so that every one
 between them, in the logarithm, is
 
-    variance = −sigma_s² expm1(λ_t − λ_s) (sigma_t² / sigma_s²)^nu:                        (20)
+    variance = −sigma_s² expm1(λ_t − λ_s) (sigma_t² / sigma_s²)^nu:                        (22)
 
 nu = 0 is the posterior's, nu = 1 the forward step's, and a network may learn its own nu.
 """
@@ -21,7 +21,7 @@ from jaxdiff.diffusion.schedule import Schedule
 def ddpm(schedule: Schedule, variance: Literal['small', 'large', 'learned'] = 'small') -> Sampler:
     """Ancestral sampling: x_s ~ N(mean of q(x_s | x_t, x0), variance), with x0 the belief at x_t.
 
-    The variance is equation (20): `'small'` the posterior's own (the paper's β̃, right for data at
+    The variance is equation (22): `'small'` the posterior's own (the paper's β̃, right for data at
     a point), `'large'` that of the forward step (the paper's β, right for N(0, I) data),
     `'learned'` the one between them that the denoiser's belief, a `denoiser.Learned`, names by its
     nu. The step to s = 0 adds no noise and returns the belief.

@@ -3,12 +3,12 @@
 With eps the noise that the belief at t means and P a polynomial in time through eps at t and at the
 times before it, the probability flow, d(x / alpha) = eps d(sigma / alpha), gives
 
-    x_s = alpha_s x0 + sigma_s eps + alpha_s ∫_t^s (P(τ) − eps) d(sigma_τ / alpha_τ).      (27)
+    x_s = alpha_s x0 + sigma_s eps + alpha_s ∫_t^s (P(τ) − eps) d(sigma_τ / alpha_τ).      (29)
 
-The first two terms are DDIM's step, equation (18), which is therefore order 1. With
-v = (τ − t) / (s − t) the integral is equation (24) for the moments m_0 = 0 and, by parts,
+The first two terms are DDIM's step, equation (20), which is therefore order 1. With
+v = (τ − t) / (s − t) the integral is equation (26) for the moments m_0 = 0 and, by parts,
 
-    m_k = sigma_s − k alpha_s ∫_0^1 (sigma_τ / alpha_τ) v^(k−1) dv,                        (28)
+    m_k = sigma_s − k alpha_s ∫_0^1 (sigma_τ / alpha_τ) v^(k−1) dv,                        (30)
 
 found by Gauss–Legendre quadrature; no derivative of the schedule is needed.
 
@@ -73,7 +73,7 @@ def deis(schedule: Schedule, order: int = 2) -> Sampler:
 
 
 def _moments(schedule, t, s, order):
-    """Equation (28), and m_0 = 0."""
+    """Equation (30), and m_0 = 0."""
     v, weights = jnp.asarray(POINTS, t.dtype), jnp.asarray(WEIGHTS, t.dtype)
     alpha, sigma = schedule(t + v * (s - t))
     alpha_s, sigma_s = schedule(s)

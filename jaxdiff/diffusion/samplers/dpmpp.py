@@ -2,7 +2,7 @@
 
 With h = λ_s − λ_t and a polynomial through beliefs D(λ) the exact solution of the probability flow,
 
-    x_s = sigma_s / sigma_t x_t + alpha_s ∫_0^h e^(r − h) D(λ_t + r) dr,                   (23)
+    x_s = sigma_s / sigma_t x_t + alpha_s ∫_0^h e^(r − h) D(λ_t + r) dr,                   (25)
 
 is integrated term by term. A step to sigma = 0 (h = ∞) returns the belief.
 

@@ -7,12 +7,12 @@ whose discrete step of size 2 (r u)², r being the paper's signal-to-noise ratio
 
 with x0 the belief. In x, free of every division,
 
-    x ← x + 2 r² (alpha x0 − x) + 2 r sigma z.                                             (35)
+    x ← x + 2 r² (alpha x0 − x) + 2 r sigma z.                                             (37)
 
 The papers take r sigma from norms over a batch; here no sample depends on another. The step is not
 exact: on N(m, V) its chain settles at the variance
 
-    V / (1 − (r u)² / V),                                                                  (36)
+    V / (1 − (r u)² / V),                                                                  (38)
 
 in y, and from any start comes closer to it by the factor (1 − 2 (r u)² / V)² a step. The bias falls
 with r, its square that is, and the chain needs the more steps.
@@ -36,7 +36,7 @@ def predictor_corrector(
     corrections: int = 1,
     snr: float = 0.16,
 ) -> Sampler:
-    """A predictor's step to s, then Langevin steps there: equation (35).
+    """A predictor's step to s, then Langevin steps there: equation (37).
 
     At sigma_s = 0 there is nothing to correct, and no evaluation is spent on it.
 
@@ -76,12 +76,12 @@ def annealed_langevin(schedule: Schedule, inner: int = 100, snr: float = 0.05**0
     first, whose law x_1 has already.
 
     A step to s keeps y = x / alpha, so x_s = alpha_s / alpha_t x_t, and then takes `inner` steps of
-    equation (35) there. (From alpha = 0, where there is no y, it starts at the noise alone,
+    equation (37) there. (From alpha = 0, where there is no y, it starts at the noise alone,
     sigma_s / sigma_t x_t.) The step to sigma = 0 returns the belief.
 
     Args:
       inner: Langevin steps at each level, the paper's T.
-      snr: r of equation (35). The paper's step sizes epsilon sigma_i² / sigma_L² are those of
+      snr: r of equation (37). The paper's step sizes epsilon sigma_i² / sigma_L² are those of
         r = sqrt(epsilon) / (2 sigma_L); its own numbers give the default.
 
     References: Song and Ermon 2019, arXiv:1907.05600, algorithm 1; the last step: Jolicoeur-Martineau

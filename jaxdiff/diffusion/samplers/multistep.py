@@ -3,7 +3,7 @@
 The polynomial P through values f_0, …, f_n at nodes r_0, …, r_n, in Newton's form, is integrated
 against a kernel w that is known by its moments m_k = ∫ w(r) r^k dr:
 
-    ∫ w P dr = Σ_i f[r_0, …, r_i] ∫ w(r) (r − r_0) … (r − r_{i−1}) dr,                   (24)
+    ∫ w P dr = Σ_i f[r_0, …, r_i] ∫ w(r) (r − r_0) … (r − r_{i−1}) dr,                   (26)
 
 f[…] being divided differences. Half of the logsnr is called λ = log(alpha / sigma) here.
 """
@@ -63,7 +63,7 @@ def integral(
     values: Sequence[Array],
     known: Sequence[Array],
 ) -> Array:
-    """Equation (24), up to the first node that isn't known.
+    """Equation (26), up to the first node that isn't known.
 
     Args:
       moments: m_k, as many as nodes.

@@ -3,11 +3,11 @@
 With the belief x0 at x_t and eps = (x_t − alpha x0) / sigma, the ODE whose solutions have the
 marginals of the forward process is, in one of two variables,
 
-    variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (21)
-    variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (22)
+    variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (23)
+    variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (24)
 
-(22) is k-diffusion's and EDM's. From alpha = 0, where it has no value, and in (21) from a time where
-alpha' is infinite, as the sigmoid schedule's is at t = 1, the step is DDIM's, equation (18); a step
+(24) is k-diffusion's and EDM's. From alpha = 0, where it has no value, and in (23) from a time where
+alpha' is infinite, as the sigmoid schedule's is at t = 1, the step is DDIM's, equation (20); a step
 to sigma = 0 returns the belief. Either takes one evaluation.
 
 References: Song et al. 2021, arXiv:2011.13456, eq. 13; Karras et al. 2022, arXiv:2206.00364, eq. 4.

@@ -2,19 +2,19 @@
 
 The forward process dx = f x dt + g dW (see `schedule.sde`) runs backwards as
 
-    dx = (f x − g² score) dt + g dW̄,    score = (alpha x0 − x) / sigma²,                  (32)
+    dx = (f x − g² score) dt + g dW̄,    score = (alpha x0 − x) / sigma²,                  (34)
 
 with x0 the belief at x. Euler and Maruyama's step from t to s, with h = t − s, is
 
-    x_s = x_t − h (f x_t − g² score) + g sqrt(h) z,    z ~ N(0, I).                        (33)
+    x_s = x_t − h (f x_t − g² score) + g sqrt(h) z,    z ~ N(0, I).                        (35)
 
 It is sound where h |f| is small. Where h |f| ≥ 1, and from alpha = 0, where f and g are infinite,
 for the process forgets x_t at once, the step taken is the chain's own, equation (8).
 
-EDM's sampler walks the probability flow instead, equation (22), and before each step raises the
+EDM's sampler walks the probability flow instead, equation (24), and before each step raises the
 noise level u = sigma / alpha by the forward process, equation (7), from u_t to
 
-    u = (1 + gamma) u_t,    gamma = min(churn / N, sqrt(2) − 1),                           (34)
+    u = (1 + gamma) u_t,    gamma = min(churn / N, sqrt(2) − 1),                           (36)
 
 N being the number of steps. What is added and what the flow removes cancel, whatever the churn.
 
@@ -32,7 +32,7 @@ from jaxdiff.diffusion.schedule import Schedule, logsnr, sde, time_of_logsnr
 
 
 def euler_maruyama(schedule: Schedule) -> Sampler:
-    """Equation (33), in t, of order 1 in law; where h |f| ≥ 1 and to sigma = 0 equation (8).
+    """Equation (35), in t, of order 1 in law; where h |f| ≥ 1 and to sigma = 0 equation (8).
 
     The latter returns the belief.
 
@@ -64,7 +64,7 @@ def heun_stochastic(
     s_max: float = float('inf'),
     noise: float = 1.0,
 ) -> Sampler:
-    """EDM's stochastic sampler: equation (34), then `heun` in 'sigma' from there to s.
+    """EDM's stochastic sampler: equation (36), then `heun` in 'sigma' from there to s.
 
     Without churn it is `heun`. The level is not raised above that of t = 1, the highest that the
     denoiser knows.

@@ -1,16 +1,16 @@
 """UniPC: a predictor and a corrector of one family, with one evaluation a step.
 
 With λ = log(alpha / sigma), h = λ_s − λ_t and r = (λ − λ_t) / h, both replace the belief D(λ) in
-equation (23) by a polynomial P(r) and integrate it exactly:
+equation (25) by a polynomial P(r) and integrate it exactly:
 
-    x_s = sigma_s / sigma_t x_t + alpha_s Σ_i P[r_0, …, r_i] M_i,    M_0 = 1 − e^(−h),     (25)
+    x_s = sigma_s / sigma_t x_t + alpha_s Σ_i P[r_0, …, r_i] M_i,    M_0 = 1 − e^(−h),     (27)
 
-M_i being those of equation (24) for the kernel h e^(h (r − 1)) on 0 ≤ r ≤ 1. The predictor UniP-p
+M_i being those of equation (26) for the kernel h e^(h (r − 1)) on 0 ≤ r ≤ 1. The predictor UniP-p
 takes the beliefs at t and at the p − 1 times before it; the corrector UniC-p that at s too. The
 belief at s was asked at the predicted point, and the next step needs it anyway: so a step begins by
 correcting where it stands, by the difference of the two sums. Where P is a line, its weight M_1 is replaced by B(h) / 2, with
 
-    B(h) = h  ('bh1')    or    B(h) = 1 − e^(−h)  ('bh2').                                 (26)
+    B(h) = h  ('bh1')    or    B(h) = 1 − e^(−h)  ('bh2').                                 (28)
 
 References: Zhao et al. 2023, arXiv:2302.04867, algorithms 1 and 2 in their data-prediction form.
 """
@@ -38,7 +38,7 @@ def unipc(schedule: Schedule, p: int = 2, variant: Literal['bh1', 'bh2'] = 'bh2'
 
     Args:
       p: 1, 2 or 3.
-      variant: B(h), equation (26). 'bh2' bears large steps; UniP-2 is then DPM-Solver++ 2M.
+      variant: B(h), equation (28). 'bh2' bears large steps; UniP-2 is then DPM-Solver++ 2M.
 
     Raises: ValueError for another p or variant.
     """
@@ -63,7 +63,7 @@ def unipc(schedule: Schedule, p: int = 2, variant: Literal['bh1', 'bh2'] = 'bh2'
 
 
 def _sum(schedule, p, variant, past, s, end):
-    """The sum in equation (25) from the newest time of `past` to s; `end`: [belief at s] or []."""
+    """The sum in equation (27) from the newest time of `past` to s; `end`: [belief at s] or []."""
     t, h = past.times[0], half(schedule, past.times[0], s)
     m_0 = -jnp.expm1(-h)
     moments = [m_0]
