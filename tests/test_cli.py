@@ -13,6 +13,8 @@ import numpy as np
 import pytest
 import tiny
 
+from jaxdiff import cli
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
 
@@ -155,3 +157,11 @@ def test_unknown_flags_and_commands_are_usage_errors():
     for arguments in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
         done = jaxdiff(*arguments)
         assert done.returncode == 2 and 'usage: jaxdiff' in done.stderr
+
+
+def test_sampling_changes_its_own_section_of_the_config_only(capsys):
+    args = cli._parse(['sample', '--workdir', 'x', '--config.sample.grid=karras'])
+    assert args.overrides == [('sample.grid', 'karras')]
+    with pytest.raises(SystemExit):
+        cli._parse(['sample', '--workdir', 'x', '--config.train.steps=3'])
+    assert 'unrecognized arguments: train.steps' in capsys.readouterr().err

@@ -160,3 +160,9 @@ def test_eps_starts_where_alpha_is_not_zero():
         params, {'label': np.zeros(2, np.int32)}, jax.random.split(jax.random.key(0), 2)
     )
     assert images.shape == (2, 8, 8, 1)
+
+
+def test_a_files_name_holds_what_was_changed(workdir):
+    plain = sample.prepare(workdir, [('sample.num', '2')]).out.name
+    changed = sample.prepare(workdir, [('sample.num', '2'), ('sample.grid', 'karras')]).out.name
+    assert changed == plain + '_gridkarras'
