@@ -4,7 +4,8 @@ With h = λ_s − λ_t and a polynomial through beliefs D(λ) the exact solution
 
     x_s = sigma_s / sigma_t x_t + alpha_s ∫_0^h e^(r − h) D(λ_t + r) dr,                   (25)
 
-is integrated term by term. A step to sigma = 0 (h = ∞) returns the belief.
+is solved with D half-way (2S) or a polynomial through the last beliefs: 3M's parabola is integrated
+exactly, 2M's line by the weight (1 − e^(−h)) / 2. A step to sigma = 0 (h = ∞) returns the belief.
 
 References: Lu et al. 2022, arXiv:2211.01095.
 """
