@@ -11,9 +11,7 @@ from jaxdiff.diffusion import denoiser, grid, learned, prediction, samplers, sch
 
 SCHEDULES = {
     'cosine': schedule.cosine(),
-    'cosine_ddpm': schedule.cosine(offset=0.008),
     'ddpm_linear': schedule.ddpm_linear(),
-    'scaled_linear': schedule.scaled_linear(),
     'sigmoid': schedule.sigmoid(),
     'vp': schedule.vp(),
     'sub_vp': schedule.sub_vp(),
@@ -23,7 +21,9 @@ SCHEDULES = {
     'zero_terminal_snr': schedule.zero_terminal_snr(schedule.scaled_linear()),
     'learned': learned.schedule(learned.init(jax.random.key(0), width=16)),
 }
-MORE_SCHEDULES = {
+MORE_SCHEDULES = {  # other settings of those
+    'cosine_ddpm': schedule.cosine(offset=0.008),
+    'scaled_linear': schedule.scaled_linear(),
     'flow_shifted': schedule.flow(shift=3.0),
     'cosine_shifted': schedule.shifted(schedule.cosine(), 4.0),
 }
@@ -48,10 +48,8 @@ SAMPLERS = {
     'dpmpp_2m_sde': (samplers.dpmpp_2m_sde, (1, 0)),
     'dpmpp_2s': (samplers.dpmpp_2s, (2, 0)),
     'dpmpp_3m': (samplers.dpmpp_3m, (1, 1)),
-    'euler_t': (lambda s: samplers.euler(s, 't'), (1, 0)),
     'euler_maruyama': (samplers.euler_maruyama, (1, 0)),
     'heun': (samplers.heun, (2, 0)),
-    'heun_t': (lambda s: samplers.heun(s, 't'), (2, 0)),
     'heun_stochastic': (samplers.heun_stochastic, (2, 0)),
     'ode_adaptive': (samplers.ode_adaptive, None),
     'predictor_corrector': (samplers.predictor_corrector, (2, 0)),
@@ -60,6 +58,8 @@ SAMPLERS = {
     'unipc': (samplers.unipc, (1, 0)),
 }
 MORE_SAMPLERS = {  # other settings of those
+    'heun_t': (lambda s: samplers.heun(s, 't'), (2, 0)),
+    'euler_t': (lambda s: samplers.euler(s, 't'), (1, 0)),
     'deis_3': (lambda s: samplers.deis(s, 3), (1, 1)),
     'unipc_1': (lambda s: samplers.unipc(s, 1), (1, 0)),
     'ddim_half': (lambda s: samplers.ddim(s, 0.5), (1, 0)),
