@@ -20,6 +20,7 @@ class Small(nn.Module):
 
 
 def losses_and_gradients(**overrides):
+    """A step's losses [16] and gradients, all of them finite: what every name below owes."""
     overrides = {'train__batch_size': 16} | overrides  # so that its times cover [0, 1]
     overrides = {key.replace('__', '.'): str(v) for key, v in overrides.items()}
     config = configs.load('digits', overrides.items())

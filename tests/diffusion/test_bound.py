@@ -2,10 +2,10 @@ import functools
 
 import gaussian_data
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import products
 from scipy import stats
 from scipy.integrate import quad
 
@@ -259,15 +259,6 @@ def test_the_bound_of_discrete_data_reaches_their_entropy_from_above(name):
     gap = groups(limit.total - nats)
     lost = float(limit.prior.mean())  # what the prior loses, at most
     assert -4 * error(gap) < gap.mean() < lost + 4 * error(gap)
-
-
-def products(jaxpr):
-    """The precision of every matrix product in a program, those inside loops too."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == 'dot_general':
-            yield equation.params['precision']
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            yield from products(inner)
 
 
 @pytest.mark.parametrize('kind', ['discrete', 'continuous'])

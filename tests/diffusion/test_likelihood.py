@@ -1,9 +1,9 @@
 import gaussian_data
 import jax
-import jax.extend
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from precision import products
 from scipy import stats
 
 from jaxdiff.codecs.pixels import pixels
@@ -224,15 +224,6 @@ def test_the_standard_error_is_the_spread_over_repetitions():
 def test_one_example_has_no_standard_error():
     bits = likelihood.bits_per_dim(jnp.array([3.0]), (1, 4))
     assert bits.mean == pytest.approx(3 / 4 / np.log(2)) and np.isnan(bits.standard_error)
-
-
-def products(jaxpr):
-    """The precision of every matrix product in a program, those inside loops too."""
-    for equation in jaxpr.eqns:
-        if equation.primitive.name == 'dot_general':
-            yield equation.params['precision']
-        for inner in jax.extend.core.jaxprs_in_params(equation.params):
-            yield from products(inner)
 
 
 @pytest.mark.parametrize('trace', ['exact', 'hutchinson'])
