@@ -95,7 +95,8 @@ def get_config() -> ConfigDict:
     config.net.attention = (4,)
     config.net.heads = 1
     config.net.dropout = 0.0
-    # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both.
+    # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both. 'float64'
+    # is for tests of exactness, parameters and all; it needs JAX_ENABLE_X64=1.
     config.net.dtype = 'float32'
     # Recompute the blocks' activations in the backward pass: less memory, more time.
     config.net.remat = False
@@ -121,6 +122,10 @@ def get_config() -> ConfigDict:
     config.ema.decay = 0.999
     # Start with a shorter average: decay at step n is at most (1 + n) / (10 + n).
     config.ema.warmup = True
+    # Averages for a width chosen after training (`sample --ema-width`): relative widths of two
+    # power-function profiles, such as (0.05, 0.1), and the steps between their snapshots.
+    config.ema.profiles = ()
+    config.ema.snapshot_every = 500
 
     config.train = ConfigDict()
     config.train.steps = 1000
@@ -128,14 +133,21 @@ def get_config() -> ConfigDict:
     config.train.batch_size = 128
     # Parts that a step's batch is computed in, one after the other, to save memory.
     config.train.accumulate = 1
-    # How a step is spread over devices: 'pmap' (data parallel).
+    # How a step is spread over devices: 'pmap' (data parallel), or 'mesh' (one program over a mesh,
+    # for models that one device can't hold).
     config.train.parallel = 'pmap'
+    # With 'mesh': devices that share one copy of the state; 0 is all of them.
+    config.train.fsdp = 1
     config.train.log_every = 50
     config.train.checkpoint_every = 500
     # Steps between grids of samples; 0 draws one at the end only.
     config.train.sample_every = 500
     # How many of the newest checkpoints are kept; the best by loss is kept besides.
     config.train.keep = 2
+    # Steps without a finite loss and gradient are skipped; after so many in a row the run goes back
+    # to the last good checkpoint and on in another order of the data, at most so many times.
+    config.train.bad_steps = 10
+    config.train.rollbacks = 3
 
     config.sample = ConfigDict()
     # 'ddim', 'ddpm', 'euler', 'heun', 'rk4', 'ode_adaptive', 'dpmpp_1s', 'dpmpp_2s', 'dpmpp_2m',

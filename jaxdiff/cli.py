@@ -9,18 +9,22 @@ from jaxdiff import devices
 
 
 def main(arguments: list[str] | None = None) -> None:
-    """Runs one command; exits with 2 and one line where what the user gave can't work."""
+    """Runs one command.
+
+    Exits with 2 and one line where what the user gave can't work, with 3 and one line where the work
+    stopped: a disk that is full, training whose numbers aren't finite.
+    """
     args = _parse(sys.argv[1:] if arguments is None else arguments)
     try:
         work = _COMMANDS[args.command](args)  # an ImportError: an extra that isn't installed
     except (ValueError, OSError, ImportError) as error:
-        if os.environ.get('JAXDIFF_TRACEBACK'):
-            raise
-        print(f'jaxdiff {args.command}: {" ".join(str(error).split())}', file=sys.stderr)
-        sys.exit(2)
+        _refuse(args.command, error, 2)
     try:
         for path in work():
-            print(path)
+            if _speaks():
+                print(path)
+    except (OSError, FloatingPointError) as error:
+        _refuse(args.command, error, 3)
     except KeyboardInterrupt:
         rest = (
             '; the same command goes on from the last checkpoint' if args.command == 'train' else ''
@@ -29,19 +33,31 @@ def main(arguments: list[str] | None = None) -> None:
         sys.exit(130)
 
 
+def _refuse(command, error, code):
+    if os.environ.get('JAXDIFF_TRACEBACK'):
+        raise error
+    who = command if _speaks() else f'{command} in a process other than the first'
+    print(f'jaxdiff {who}: {" ".join(str(error).split())}', file=sys.stderr)
+    if 'jax' in sys.modules:
+        from jaxdiff import distributed
+
+        distributed.leave(code)
+    sys.exit(code)
+
+
 def _train(args):
     from jaxdiff import config as configs
 
     config = configs.load(args.config, args.overrides)
-    devices.use_cores(config.train.batch_size, config.train.accumulate, args.devices)
+    share = config.train.batch_size // (args.num_processes or 1)
+    devices.use_cores(share, config.train.accumulate, args.devices)
     _quiet()
+    _join(args)
     from jaxdiff.commands import train
 
-    workdir = args.workdir or os.path.join(
-        'runs', os.path.basename(args.config).removesuffix('.py')
-    )
+    workdir = args.workdir or _default_workdir(args.config)
     job = train.prepare(config, workdir)
-    return lambda: [train.run(job)]
+    return lambda: filter(None, [train.run(job)])
 
 
 def _sample(args):
@@ -51,6 +67,7 @@ def _sample(args):
     overrides += args.overrides
     devices.use_cores(count=args.devices)
     _quiet()
+    _join(args)
     from jaxdiff.commands import sample
 
     job = sample.prepare(
@@ -58,6 +75,7 @@ def _sample(args):
         overrides,
         step=args.step,
         ema=args.ema,
+        ema_width=args.ema_width,
         seed=args.seed,
         labels=args.label,
         out=args.out,
@@ -79,7 +97,49 @@ def _noise(args):
     return lambda: noise.run(job)
 
 
-_COMMANDS = {'train': _train, 'sample': _sample, 'noise': _noise}
+def _checkpoints(args):
+    _quiet()
+    from jaxdiff.commands import checkpoints
+
+    table = checkpoints.table(args.workdir)
+    return lambda: [table]
+
+
+def _export(args):
+    _quiet()
+    from jaxdiff.commands import export
+
+    job = export.prepare(
+        args.workdir,
+        args.out,
+        args.overrides,
+        step=args.step,
+        ema=args.ema,
+        platforms=args.platforms,
+        overwrite=args.overwrite,
+    )
+    return lambda: export.run(job)
+
+
+def _launch(args):
+    from jaxdiff.commands import launch
+
+    command = args.arguments[1:] if args.arguments[:1] == ['--'] else args.arguments
+    if command[:1] not in (['train'], ['sample']):
+        raise ValueError(
+            f'what many processes can do is train and sample: launch -n {args.processes} -- train …'
+        )
+    return lambda: sys.exit(launch.run(command, args.processes, args.restarts))
+
+
+_COMMANDS = {
+    'train': _train,
+    'sample': _sample,
+    'noise': _noise,
+    'checkpoints': _checkpoints,
+    'export': _export,
+    'launch': _launch,
+}
 
 
 def _parse(arguments):
@@ -96,6 +156,8 @@ def _parse(arguments):
         '--devices', type=_positive, help='CPU devices to make; by default the cores'
     )
 
+    _many(train)
+
     sample = add('sample', help="draw samples from a run's checkpoint")
     sample.add_argument('--workdir', required=True, help="a training run's folder")
     sample.add_argument('--num', type=_positive, help='how many samples')
@@ -108,16 +170,14 @@ def _parse(arguments):
     sample.add_argument('--eta', type=float, help="DDIM's noise, 0 to 1")
     sample.add_argument('--label', nargs='+', help='classes to draw, by number or name, in turn')
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
-    sample.add_argument(
-        '--ema', action=argparse.BooleanOptionalAction, default=True, help='averaged parameters'
-    )
-    sample.add_argument('--step', type=int, help='which checkpoint; by default the newest')
+    sample.add_argument('--ema-width', type=float, help="of ema.profiles' averages; see the README")
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
     sample.add_argument(
         '--devices', type=_positive, help='CPU devices to make; by default the cores'
     )
+    _many(sample)
 
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
@@ -126,11 +186,37 @@ def _parse(arguments):
     noise.add_argument('--seed', type=int, default=0)
     noise.add_argument('--out', default='noise', help='write OUT.png and OUT.gif')
 
-    for command in (sample, noise):
+    checkpoints = add('checkpoints', help="list a run's checkpoints")
+    checkpoints.add_argument('--workdir', required=True, help="a training run's folder")
+
+    export = add('export', help="a run's parameters or sampler for other programs")
+    export.add_argument('--workdir', required=True, help="a training run's folder")
+    export.add_argument(
+        '--out', required=True, help='P.safetensors for the parameters, P.stablehlo for a sampler'
+    )
+    export.add_argument(
+        '--platforms', nargs='+', help='that a sampler will run on; by default cpu cuda tpu'
+    )
+
+    launch = add('launch', help='a job of many processes on this machine: launch -n 2 -- train …')
+    launch.add_argument('-n', '--processes', type=_positive, required=True, help='how many')
+    launch.add_argument(
+        '--restarts', type=_natural, default=3, help='times to start again when a process dies'
+    )
+    launch.add_argument('arguments', nargs=argparse.REMAINDER, help='-- and the command to launch')
+
+    for command in (sample, export):
+        command.add_argument(
+            '--ema', action=argparse.BooleanOptionalAction, default=True, help='averaged parameters'
+        )
+        command.add_argument('--step', type=int, help='which checkpoint; by default the newest')
+    for command in (sample, noise, export):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(arguments)
     args.overrides, unknown = _overrides(rest)
-    if args.command == 'sample':  # the rest of the config is the run's
+    if args.command in ('checkpoints', 'launch'):  # no config
+        unknown = rest
+    elif args.command in ('sample', 'export'):  # the rest of the config is the run's
         unknown = [*unknown, *(k for k, _ in args.overrides if not k.startswith('sample.'))]
     if unknown:
         commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown)}')
@@ -158,11 +244,46 @@ def _overrides(rest):
     return pairs, unknown
 
 
+def _many(parser):
+    group = parser.add_argument_group('many processes', 'where no cluster says how they meet')
+    group.add_argument('--coordinator', help='host:port at which process 0 listens')
+    group.add_argument('--num_processes', type=_positive, help='how many processes there are')
+    group.add_argument('--process_id', type=_natural, help='which one this is, from 0 on')
+
+
 def _positive(text):
+    return _at_least(1, text)
+
+
+def _natural(text):
+    return _at_least(0, text)
+
+
+def _at_least(least, text):
     number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f'must be at least 1, got {text}')
+    if number < least:
+        raise argparse.ArgumentTypeError(f'must be at least {least}, got {text}')
     return number
+
+
+def _default_workdir(config):
+    return os.path.join('runs', os.path.basename(config).removesuffix('.py'))
+
+
+def _join(args):
+    """Joins the other processes of the job, if there are any."""
+    from jaxdiff import distributed
+
+    distributed.initialize(args.coordinator, args.num_processes, args.process_id)
+
+
+def _speaks():
+    """Whether this process is the one that prints for its job."""
+    if 'jax' not in sys.modules:
+        return True
+    from jaxdiff import distributed
+
+    return distributed.primary()
 
 
 def _quiet():

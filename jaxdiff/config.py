@@ -117,11 +117,13 @@ def _parse(text, like):
 def _cast(key, value, like):
     """`value` as the type of the default `like`, where that loses nothing."""
     if isinstance(like, tuple) and isinstance(value, (tuple, list)):
-        if all(type(item) is int for item in value):
+        if {type(item) for item in value} <= ({type(item) for item in like} or {int, float}):
             return tuple(value)
     elif type(like) is float and type(value) in (int, float):
         return float(value)
     elif type(value) is type(like):
         return value
-    kind = 'tuple of int' if isinstance(like, tuple) else type(like).__name__
+    kind = type(like).__name__
+    if isinstance(like, tuple):
+        kind += ' of int' if like else ' of numbers'
     raise ValueError(f'config key {key!r} must be of type {kind}, such as {like!r}; got {value!r}')

@@ -1,5 +1,8 @@
 """A run that is over in seconds."""
 
+import json
+import pathlib
+
 OVERRIDES = {
     'net.channels': '8',
     'net.attention': '()',
@@ -23,3 +26,20 @@ def overrides(**changes):
 def flags(**changes):
     """The same as arguments of the command line."""
     return [f'--config.{key}={value}' for key, value in overrides(**changes)]
+
+
+def newest(workdir):
+    """(step, {item: tree}) of the newest checkpoint, read by Orbax alone."""
+    import orbax.checkpoint as ocp
+
+    folder = max(
+        (p for p in (pathlib.Path(workdir) / 'checkpoints').glob('*') if p.name.isdecimal()),
+        key=lambda p: int(p.name),
+    ).resolve()
+    items = {
+        p.name: ocp.StandardCheckpointer().restore(p)
+        for p in folder.iterdir()
+        if p.name in ('params', 'ema', 'profiles', 'optimizer', 'health')
+    }
+    items['made'] = json.loads((folder / 'made' / 'metadata').read_text())
+    return int(folder.name), items

@@ -4,23 +4,31 @@
 checked config.
 """
 
-from jaxdiff.build.check import check, decides
+from jaxdiff.build.check import check, check_devices, decides
 from jaxdiff.build.model import Model, codec, dataset, init, model, noise_schedule, schedule_of
 from jaxdiff.build.sampling import sampling, visited
-from jaxdiff.build.training import optimizer, training_loss
+from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
+from jaxdiff.build.training import driver, gammas, optimizer, training_loss
 
 __all__ = [
     'Model',
+    'batch_shapes',
     'check',
+    'check_devices',
     'codec',
     'dataset',
     'decides',
+    'driver',
+    'flops',
+    'gammas',
     'init',
     'model',
     'noise_schedule',
     'optimizer',
     'sampling',
     'schedule_of',
+    'train_state',
+    'train_step',
     'training_loss',
     'visited',
 ]

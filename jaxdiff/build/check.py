@@ -2,6 +2,7 @@
 
 import sys
 
+import jax
 from ml_collections import ConfigDict
 
 from jaxdiff import config as configs
@@ -9,6 +10,7 @@ from jaxdiff.build import names
 from jaxdiff.build.model import noise_schedule
 from jaxdiff.build.sampling import times_of
 from jaxdiff.diffusion import grid
+from jaxdiff.training import posthoc
 
 CHOICES = {
     'codec.name': ('pixels',),
@@ -21,10 +23,10 @@ CHOICES = {
     'loss.distribution': tuple(names.DISTRIBUTIONS),
     'net.name': ('unet',),
     'net.condition': ('', 'class'),
-    'net.dtype': ('float32', 'bfloat16'),
+    'net.dtype': ('float32', 'bfloat16', 'float64'),
     'optimizer.name': tuple(names.OPTIMIZERS),
     'optimizer.decay': ('constant', 'cosine'),
-    'train.parallel': ('pmap',),
+    'train.parallel': ('pmap', 'mesh'),
     'sample.sampler': tuple(names.SAMPLERS),
     'sample.variance': ('small', 'large', 'learned'),
     'sample.variable': ('t', 'sigma'),
@@ -60,6 +62,7 @@ RANGES = {
     'optimizer.b2': (0, 0.999999),
     'optimizer.eps': (0, None),
     'ema.decay': (0, 0.9999999),
+    'ema.snapshot_every': (1, None),
     'train.steps': (1, None),
     'train.batch_size': (1, None),
     'train.accumulate': (1, None),
@@ -67,6 +70,9 @@ RANGES = {
     'train.checkpoint_every': (1, None),
     'train.sample_every': (0, None),
     'train.keep': (1, None),
+    'train.fsdp': (0, None),
+    'train.bad_steps': (1, None),
+    'train.rollbacks': (0, None),
     'sample.steps': (1, None),
     'sample.eta': (0, 1),
     'sample.order': (1, 3),
@@ -114,6 +120,15 @@ def check(config: ConfigDict) -> None:
         )
     if config.optimizer.weight_decay and config.optimizer.name != 'adamw':
         raise ValueError("optimizer.weight_decay needs optimizer.name='adamw'")
+    if config.train.fsdp != 1 and config.train.parallel != 'mesh':
+        raise ValueError(
+            f'train.fsdp={config.train.fsdp} shards the state over a mesh: it needs '
+            "train.parallel='mesh'"
+        )
+    if config.net.dtype == 'float64' and not jax.config.jax_enable_x64:
+        raise ValueError("net.dtype='float64' needs the environment variable JAX_ENABLE_X64=1")
+    for width in config.ema.profiles:
+        posthoc.gamma(width)  # refuses what can't be
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)
@@ -237,6 +252,21 @@ def _check_sample(config):
         times_of(c, schedule, names.PREDICTIONS[d.prediction](d))
 
 
+def check_devices(config: ConfigDict, devices: int) -> None:
+    """Raises a ValueError where the config's batch and mesh can't be spread over so many devices."""
+    batch, parts, fsdp = config.train.batch_size, config.train.accumulate, config.train.fsdp
+    if fsdp and devices % fsdp:
+        raise ValueError(
+            f'train.fsdp={fsdp} must divide the number of devices, which is {devices}; 0 is all'
+        )
+    if batch % (devices * parts):
+        nearest = max(1, round(batch / (devices * parts))) * devices * parts
+        raise ValueError(
+            f'train.batch_size={batch} must be a multiple of {devices} devices x '
+            f'train.accumulate={parts}; the nearest is {nearest}'
+        )
+
+
 def guided(config: ConfigDict) -> bool:
     """Whether the model knows its condition and its absence, as guidance needs."""
     return bool(config.net.condition) and 0 < config.loss.condition_dropout < 1
@@ -248,4 +278,5 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
-    return not key.startswith('sample.') and key not in ('data.dir', 'net.remat')
+    free = ('data.dir', 'net.remat', 'ema.snapshot_every')
+    return not key.startswith('sample.') and key not in free

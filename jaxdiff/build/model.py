@@ -27,6 +27,7 @@ class Model(NamedTuple):
     levels: int | None  # that the data take in diffusion space; None for a density
     shape: tuple[int, ...]  # of one example in diffusion space
     num_classes: int  # 0: unconditional
+    dtype: str  # of the parameters: 'float32', or 'float64'
 
 
 def dataset(config: ConfigDict) -> data.Dataset:
@@ -78,6 +79,7 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
         None if config.codec.dequantize else levels,
         tuple(shape),
         num_classes,
+        'float64' if c.dtype == 'float64' else 'float32',
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
     return made
@@ -109,6 +111,6 @@ def init(model: Model, key: Array) -> Any:
     cond = {'label': jnp.zeros(1, jnp.int32)} if model.num_classes else {}
     key_net, key_schedule = (key, None) if model.schedule else jax.random.split(key)
     params = model.net.init(key_net, jnp.zeros((1, *model.shape)), jnp.zeros(1), cond)
-    if model.schedule:
-        return params
-    return {'net': params, 'schedule': learned.init(key_schedule)}
+    if not model.schedule:
+        params = {'net': params, 'schedule': learned.init(key_schedule)}
+    return jax.tree.map(lambda x: x.astype(model.dtype), params)

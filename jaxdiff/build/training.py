@@ -1,6 +1,6 @@
-"""From a config to a loss and an optimiser."""
+"""From a config to a loss, an optimiser and how the step is spread over devices."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -11,25 +11,21 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from jaxdiff.build import names
-from jaxdiff.build.model import Model, net_params
+from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, learned, loss, times, variational
-from jaxdiff.diffusion.schedule import Schedule
+from jaxdiff.diffusion.schedule import Schedule, logsnr
+from jaxdiff.training import parallel, posthoc
 
 
-def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Array], Array]:
-    """The loss of each example: (params, batch, key of the step) -> [b]; see `training.step`.
+def training_loss(
+    config: ConfigDict, model: Model
+) -> Callable[[Any, dict, Array], tuple[Array, Array]]:
+    """(params, batch, key of the step) -> each example's loss and logsnr, [b]; see `training.step`.
 
     A bound is in bits per dimension.
     """
     c = config.loss
     weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
-
-    def draw_times(key, keys, index, schedule):
-        if c.times == 'low_discrepancy':
-            u = times.low_discrepancy(key, index, config.train.batch_size)
-        else:
-            u = times.independent(keys)
-        return names.DISTRIBUTIONS[c.distribution](u, c, schedule)
 
     def losses(params, batch, key):
         key_times, key_examples = jax.random.split(key)
@@ -43,6 +39,13 @@ def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Arra
             cond['label'] = jnp.where(hidden, model.num_classes, batch['label'])
         dropout = drop if config.net.dropout else None
         x0 = model.codec.encode(encode, batch['image'])
+        if c.times == 'low_discrepancy':
+            u = times.low_discrepancy(key_times, batch['index'], config.train.batch_size)
+        else:
+            u = times.independent(time)
+
+        def draw_times(schedule: Schedule) -> Array:
+            return names.DISTRIBUTIONS[c.distribution](u, c, schedule)
 
         def under(schedule: Schedule) -> Array:
             predict = denoiser.ask(
@@ -53,7 +56,7 @@ def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Arra
                 model.embedding,
                 model.sigma_data,
             )
-            t = draw_times(key_times, time, batch['index'], schedule)
+            t = draw_times(schedule)
             asked = (noise, predict, x0, t, schedule, model.prediction)
             if c.name == 'hybrid':
                 return variational.hybrid(
@@ -64,9 +67,12 @@ def training_loss(config: ConfigDict, model: Model) -> Callable[[Any, dict, Arra
                 return nats / (np.log(2) * x0[0].size)
             return loss.denoising(*asked, weighting)
 
+        schedule = schedule_of(model, params)
+        level = logsnr(schedule, draw_times(schedule))
         if model.schedule:
-            return under(model.schedule)
-        return learned.lower_variance(lambda p: under(learned.schedule(p)), params['schedule'])
+            return under(schedule), level
+        found = learned.lower_variance(lambda p: under(learned.schedule(p)), params['schedule'])
+        return found, level
 
     return losses
 
@@ -83,3 +89,15 @@ def optimizer(config: ConfigDict) -> optax.GradientTransformation:
     rate = optax.join_schedules([warmup, after], [c.warmup]) if c.warmup else after
     clip = optax.clip_by_global_norm(c.clip) if c.clip else optax.identity()
     return optax.chain(clip, names.OPTIMIZERS[c.name](rate, c))
+
+
+def gammas(config: ConfigDict) -> tuple[float, ...]:
+    """The exponents of the power-function averages."""
+    return tuple(posthoc.gamma(width) for width in config.ema.profiles)
+
+
+def driver(config: ConfigDict, step: Callable, devices: Sequence[jax.Device]) -> parallel.Driver:
+    """The step, see `training.step`, spread over devices."""
+    if config.train.parallel == 'mesh':
+        return parallel.mesh(step, devices, config.train.fsdp or len(devices))
+    return parallel.pmap(step, devices)

@@ -1,9 +1,14 @@
 """Where a command will write."""
 
+import contextlib
 import os
+import secrets
+import socket
+from collections.abc import Iterator
 
 from etils import epath
 
+from jaxdiff import distributed
 from jaxdiff.paths import in_bucket
 
 
@@ -18,3 +23,46 @@ def check_writable(folder: epath.Path) -> None:
         raise ValueError(f'{place} is a file: {folder} cannot be a folder')
     if not os.access(place, os.W_OK | os.X_OK):
         raise ValueError(f'{place} is not writable: give another folder')
+
+
+def check_shared(folder: epath.Path) -> None:
+    """Makes a folder; raises a ValueError where the processes of a job see different ones."""
+    token = distributed.agree(secrets.randbelow(2**31))
+    mark = folder / f'.job_{token}'
+    if distributed.primary():
+        folder.mkdir(parents=True, exist_ok=True)
+        mark.touch()
+    distributed.barrier('folder made')
+    seen = distributed.all_true(mark.exists())
+    if distributed.primary():
+        mark.unlink()
+    if not seen:
+        raise ValueError(f'the processes see different folders at {folder}: give a shared one')
+
+
+@contextlib.contextmanager
+def alone(folder: epath.Path) -> Iterator[None]:
+    """Keeps other runs out of a folder on disk while this one writes there.
+
+    The lock is the process's own: it ends with it, however it ends. A bucket knows no locks.
+
+    Raises: OSError where another run holds it.
+    """
+    if in_bucket(folder) or not distributed.primary():
+        yield
+        return
+    import fcntl  # not on Windows
+
+    with open(folder / '.lock', 'a+') as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            file.seek(0)
+            raise OSError(
+                f'another run is at work in {folder} ({file.read().strip()}): let it end or stop it, '
+                'or give another --workdir'
+            ) from error
+        file.truncate(0)
+        file.write(f'process {os.getpid()} on {socket.gethostname()}')
+        file.flush()
+        yield

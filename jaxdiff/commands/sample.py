@@ -1,7 +1,5 @@
 """`jaxdiff sample`: from a run's checkpoint to pictures."""
 
-import functools
-import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -9,13 +7,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from etils import epath
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from jax.experimental import multihost_utils
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxdiff import build, config as configs, manifest
+from jaxdiff import build, distributed
+from jaxdiff.commands import run as runs
 from jaxdiff.commands.folder import check_writable
-from jaxdiff.training import checkpoint
+from jaxdiff.training import parallel
 from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
@@ -61,51 +61,26 @@ def prepare(
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
-    folder = epath.Path(workdir)
-    if not (folder / 'checkpoints').exists():
-        raise ValueError(f'no training run in {workdir}: it has no checkpoints')
-    checkpoints = checkpoint.manager(folder)
-    step = checkpoint.choose(checkpoints, step)
-    made = checkpoint.made(checkpoints, step)
-    config = configs.loads(json.dumps(made['config']))
-    config.sample = configs.loads((folder / 'config.json').read_text()).sample  # may have changed
-    trained = config
-    config = configs.complete(configs.flat(config), overrides)
-    build.check(config)
-    model = build.model(
-        config, made['data']['shape'], made['data']['levels'], len(made['data']['class_names'])
-    )
-    chosen = choose_labels(
-        labels, made['data']['class_names'], model.num_classes, config.sample.num
-    )
-    which = 'ema' if ema else 'params'
-    params = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
-    settings = {
-        'made_by': 'jaxdiff sample',
-        'workdir': workdir,
-        'step': step,
-        'parameters': which,
-        'seed': seed,
-        'labels': labels,
-        'sample': config.sample.to_dict(),
-        'run': made,
-        'versions': manifest.versions(),
-    }
-    c = config.sample
-    name = f'samples_step{step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
-    name += f'_{which}_seed{seed}_num{c.num}'
-    for key, (_, value) in configs.differences(trained, config).items():
+    trained = runs.find(workdir, overrides, step, ema)
+    names = trained.made['data']['class_names']
+    chosen = choose_labels(labels, names, trained.model.num_classes, trained.config.sample.num)
+    made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
+    c = trained.config.sample
+    name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
+    name += f'_{trained.which}_seed{seed}_num{c.num}'
+    for key, (_, value) in trained.changed.items():
         if (short := key.removeprefix('sample.')) not in _NAMED:
             name += f'_{short}{value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
-    out = epath.Path(out) if out else folder / name
+    out = epath.Path(out) if out else trained.folder / name
     check_writable(out.parent)
     for path in _outputs(out, film):
         if path.exists() and not overwrite:
             raise ValueError(f'{path} exists: give another --out, or --overwrite')
-    params = checkpoint.restore(checkpoints, step, {which: params})[which]
-    return Job(config, model, params, chosen, seed, out, film, settings)
+    return Job(
+        trained.config, trained.model, runs.parameters(trained), chosen, seed, out, film, made
+    )
 
 
 def run(job: Job) -> list[epath.Path]:
@@ -114,22 +89,24 @@ def run(job: Job) -> list[epath.Path]:
     job.out.parent.mkdir(parents=True, exist_ok=True)
     draw = sampler(job.config, job.model)
     batches = draw_all(draw, job.model, job.params, job.labels, job.seed, c.num, c.batch_size)
-    bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True)
+    bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True, disable=not distributed.primary())
     samples = []
     with bar:
         for images in batches:
             samples.append(images)
             bar.update(len(images))
     samples = np.concatenate(samples)
-    write(job.out, samples, job.labels, job.made)
+    if distributed.primary():
+        write(job.out, samples, job.labels, job.made)
     if job.film:
         rows = min(c.num, 16)
         labels = None if job.labels is None else job.labels[:rows]
         draw = sampler(job.config, job.model, film=True)
         (frames,) = draw_all(draw, job.model, job.params, labels, job.seed, rows, rows)
-        branch = reverse_branch(job.config, job.model, job.params, frames)
-        grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
-        films.animation(_film(job.out, '.gif'), [branch])
+        if distributed.primary():
+            branch = reverse_branch(job.config, job.model, job.params, frames)
+            grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
+            films.animation(_film(job.out, '.gif'), [branch])
     return _outputs(job.out, job.film)
 
 
@@ -150,20 +127,28 @@ def draw_all(
     """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
 
     Sample i is made from (seed, i) and its label alone. The last batch is filled up, so that there
-    is one shape and one compilation, and up to a multiple of the devices that share it.
+    is one shape and one compilation, and up to a multiple of the devices that share it: all those
+    of all processes. Parameters that are sharded over them stay so.
     """
     batch = min(batch, num)
-    devices = jax.local_devices()[:batch]
-    batch = -(-batch // len(devices)) * len(devices)
-    mesh = Mesh(np.array(devices), ('data',))
-    params = jax.device_put(params, NamedSharding(mesh, PartitionSpec()))
-    rows = NamedSharding(mesh, PartitionSpec('data'))
+    grid = jax.tree.leaves(params)[0].sharding.mesh
+    if grid.axis_names == parallel.EACH_PROCESS:
+        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:batch]
+        params = parallel.everywhere(params, devices)
+        grid = jax.tree.leaves(params)[0].sharding.mesh
+    batch = -(-batch // grid.size) * grid.size
+    rows = NamedSharding(grid, PartitionSpec(grid.axis_names))
     key = jax.random.key(seed)
+
+    def put(x):
+        return jax.make_array_from_callback(x.shape, rows, lambda rows: x[rows])
+
     for start in range(0, num, batch):
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
-        cond = {} if labels is None else {'label': jax.device_put(labels[index], rows)}
-        images = np.asarray(draw(params, cond, jax.device_put(keys, rows)))
+        cond = {} if labels is None else {'label': put(labels[index])}
+        drawn = draw(params, cond, put(keys))
+        images = np.asarray(multihost_utils.process_allgather(drawn, tiled=True))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
         yield images.take(range(min(batch, num - start)), axis=example_axis)
 

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import grain
 import numpy as np
 
-from jaxdiff.data import order
+from jaxdiff.data import order as orders
 from jaxdiff.data.check import check
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import Arrays, Cache, read, stack
@@ -106,6 +106,7 @@ def batches(
     flip: bool = False,
     process: int = 0,
     processes: int = 1,
+    order: int = 0,
 ) -> grain.MapDataset:
     """The batches of endless epochs, random access: `batches(...)[step]`.
 
@@ -118,6 +119,7 @@ def batches(
       batch_size: of the global batch, over all processes.
       seed: decides the order and the flips, 0 … 2**32 − 1.
       flip: mirror each example left to right with probability 1/2, drawn anew in each epoch.
+      order: another number, of 32 bits, is another order of the same examples.
 
     Raises: ValueError where a size or the seed is out of range.
     """
@@ -137,9 +139,9 @@ def batches(
 
     def batch(step):
         positions = step * batch_size + rows
-        batch = stack(read(dataset.source, order.examples(seed, positions, examples)))
+        batch = stack(read(dataset.source, orders.examples(seed, positions, examples, order)))
         if flip:
-            flipped = order.flips(seed, positions)[:, None, None, None]
+            flipped = orders.flips(seed, positions)[:, None, None, None]
             batch['image'] = np.where(flipped, batch['image'][:, :, ::-1], batch['image'])
         return batch | {'index': rows.astype(np.int32)}
 

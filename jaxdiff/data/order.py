@@ -10,13 +10,16 @@ import functools
 import numpy as np
 
 
-def examples(seed: int, positions: np.ndarray, n: int) -> list[int]:
-    """The example at each position, [b]: every epoch is a permutation of its own of 0 … n − 1."""
+def examples(seed: int, positions: np.ndarray, n: int, order: int = 0) -> list[int]:
+    """The example at each position, [b]: every epoch is a permutation of its own of 0 … n − 1.
+
+    Another `order` has other permutations.
+    """
     epochs, places = np.divmod(positions, n)
     found = np.empty(len(positions), int)
     for epoch in set(epochs.tolist()):
         here = epochs == epoch
-        found[here] = _permutation(seed, epoch, n)[places[here]]
+        found[here] = _permutation(seed + (order << 32), epoch, n)[places[here]]
     return found.tolist()
 
 

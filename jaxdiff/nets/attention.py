@@ -6,11 +6,11 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import GroupNorm, default_init
+from jaxdiff.nets.layers import GroupNorm, at_least_single, default_init
 
 
 def attend(query, key, value):
-    """Scaled dot-product attention: softmax(q k^T / sqrt(d)) v for each head, the softmax in float32.
+    """Scaled dot-product attention: softmax(q k^T / sqrt(d)) v for each head, the softmax in float32 at least.
 
     Two einsums on the CPU, where XLA runs them faster than `jax.nn.dot_product_attention`; that function elsewhere.
 
@@ -28,7 +28,10 @@ def attend(query, key, value):
     if jax.default_backend() != 'cpu':
         return jax.nn.dot_product_attention(query, key, value)
     logits = jnp.einsum(
-        'bnhd,bmhd->bhnm', query * query.shape[-1] ** -0.5, key, preferred_element_type=jnp.float32
+        'bnhd,bmhd->bhnm',
+        query * query.shape[-1] ** -0.5,
+        key,
+        preferred_element_type=at_least_single(value.dtype),
     )
     return jnp.einsum('bhnm,bmhd->bnhd', jax.nn.softmax(logits).astype(value.dtype), value)
 

@@ -1,7 +1,7 @@
 """Layers that the networks share: noise-level embedding, group normalisation, dropout, resampling.
 
 Arrays are channels last, [b, *spatial, c], with any number of spatial axes, so every layer serves audio, images and
-volumes alike. Parameters are float32 whatever the dtype of the computation.
+volumes alike. Parameters are made in float32 whatever the dtype of the computation.
 """
 
 import zlib
@@ -31,8 +31,13 @@ def sinusoidal_embedding(noise_level, width):
       Ho et al. 2020, Denoising Diffusion Probabilistic Models, after Vaswani et al. 2017, section 3.5.
     """
     frequencies = 1e-4 ** jnp.linspace(0.0, 1.0, width // 2)
-    angles = noise_level.astype(jnp.float32)[:, None] * frequencies
+    angles = noise_level.astype(at_least_single(noise_level.dtype))[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def at_least_single(dtype):
+    """float32, or the dtype itself where it is more precise."""
+    return jnp.promote_types(dtype, jnp.float32)
 
 
 def group_count(channels):
@@ -56,7 +61,7 @@ class GroupNorm(nn.Module):
     deviation is right to 1e-3; beyond 1000 times the result means nothing. Networks stay far below.
 
     Attributes:
-      dtype: the dtype of the result; the statistics are float32 always.
+      dtype: the dtype of the result; the statistics are float32 at least.
     """
 
     dtype: Any = jnp.float32
@@ -68,7 +73,7 @@ class GroupNorm(nn.Module):
         scale = self.param('scale', nn.initializers.ones, (channels,))
         bias = self.param('bias', nn.initializers.zeros, (channels,))
         positions = tuple(range(1, x.ndim - 1))
-        x = x.astype(jnp.float32)
+        x = x.astype(at_least_single(self.dtype))
 
         def group_mean(v):  # [b, *spatial, c] -> [b, groups]
             return jnp.mean(v, positions).reshape(-1, groups, channels // groups).mean(-1)

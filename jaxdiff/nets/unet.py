@@ -14,6 +14,7 @@ from jaxdiff.nets.attention import SelfAttention
 from jaxdiff.nets.layers import (
     Dropout,
     GroupNorm,
+    at_least_single,
     convolution,
     default_init,
     sinusoidal_embedding,
@@ -115,8 +116,8 @@ class UNet(nn.Module):
       dropout: the rate, in [0, 1), inside the residual blocks.
       num_classes: 0 for an unconditional net; else labels are 0 .. num_classes - 1 and the null label, num_classes.
       spatial_dims: 1 (audio, [b, t, c]), 2 (images, [b, h, w, c]) or 3 (volumes, [b, d, h, w, c]).
-      dtype: 'float32' or 'bfloat16', of the computation. Parameters, the embedding, the statistics of the norms, the
-        softmax and the last layer are float32.
+      dtype: 'float32', 'bfloat16' or 'float64', of the computation. The embedding, the statistics of the norms, the
+        softmax and the last layer are float32 at least.
       remat: computes each block again for the gradient instead of keeping its insides; same parameters, same values.
     """
 
@@ -143,7 +144,7 @@ class UNet(nn.Module):
           dropout_keys: [b] typed keys from jax.random, one per example; None for no dropout.
 
         Returns:
-          [b, *spatial, out_channels], float32.
+          [b, *spatial, out_channels], float32, or float64 where that is the dtype.
 
         Raises:
           ValueError: on attributes, shapes or conditions that don't fit.
@@ -192,9 +193,9 @@ class UNet(nn.Module):
             if level > 0:
                 h = conv(h.shape[-1], f'up_{level}_upsample')(upsample(h))
 
-        h = nn.silu(GroupNorm(name='norm_out')(h))
+        h = nn.silu(GroupNorm(at_least_single(dtype), name='norm_out')(h))
         return conv(
-            self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=jnp.float32
+            self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=h.dtype
         )(h)
 
     def _embed(self, noise_level, cond):
@@ -208,7 +209,7 @@ class UNet(nn.Module):
         return h
 
     def _check(self, x, cond, dropout_keys):
-        allowed = {'dtype': ('float32', 'bfloat16'), 'spatial_dims': (1, 2, 3)}
+        allowed = {'dtype': ('float32', 'bfloat16', 'float64'), 'spatial_dims': (1, 2, 3)}
         for name, values in allowed.items():
             if getattr(self, name) not in values:
                 raise ValueError(f'{name} must be one of {values}, got {getattr(self, name)!r}')

@@ -4,13 +4,18 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
-import numpy as np
 from tqdm import tqdm
 
+from jaxdiff import distributed
 from jaxdiff.data import prefetch
+from jaxdiff.training import health
 from jaxdiff.training.parallel import Driver
 from jaxdiff.training.state import TrainState
 from jaxdiff.training.throughput import Meter
+
+# Steps that are under way or queued while the host prepares the next: devices never wait for it,
+# and it never runs so far ahead that a stop or a slow step would be noticed late.
+_AHEAD = 2
 
 
 def run(
@@ -22,54 +27,89 @@ def run(
     steps: int,
     log_every: int,
     checkpoint_every: int,
+    sample_every: int,
+    snapshot_every: int,
+    bad_steps: int,
     log: Callable[..., None],
     save: Callable[[TrainState, float], None],
-    sample_every: int,
     sample: Callable[[int, Any], None],
+    snapshot: Callable[[TrainState], None],
+    stop: Callable[[int], bool],
 ) -> TrainState:
-    """Trains from `state` to `steps`, and returns the last state.
+    """Trains from `state` to `steps`, or to where `stop` says so, and returns the last state.
 
-    The devices are waited for only when a record is due: every `log_every` steps, with each
-    checkpoint and picture, and at the end. Its loss and gradient norm are means since the record
-    before, so that records depend on the intervals alone and not on where a run was interrupted.
+    A record is due every `log_every` steps, with each checkpoint, picture and snapshot, and at the
+    end. Its loss and gradient norm are means since the record before, so that records depend on the
+    intervals alone and not on where a run was killed.
 
     Args:
       stream: host batches, the first one that of the state's next step.
       log: called as log(step, loss=..., grad_norm=..., ...).
-      save: called as save(state, loss) with a copy of the state on one device.
+      save: called as save(state, loss) every `checkpoint_every` steps and at the last.
       sample: called as sample(step, averaged parameters) every `sample_every` steps but the last.
+      snapshot: called as snapshot(state) every `snapshot_every` steps.
+      stop: asked once after each step.
+
+    Raises: Unhealthy where `bad_steps` steps in a row were skipped; nothing of them is saved.
     """
     start = int(state.step)
     batches = prefetch(stream, driver.put_batch)
-    state, pending = driver.put_state(state), []
-    bar = tqdm(initial=start, total=steps, unit='step', dynamic_ncols=True, mininterval=0.5)
+    state, pending, watch = driver.put_state(state), [], health.Watch()
+    bar = tqdm(
+        initial=start,
+        total=steps,
+        unit='step',
+        dynamic_ncols=True,
+        mininterval=0.5,
+        disable=not distributed.primary(),
+    )
+
+    def wait(step, metrics):
+        jax.block_until_ready(metrics)
+        if found := watch.tick():
+            bar.write('step {} took {:.2f} s, usual are {:.2f} s'.format(step, *found))
+
+    def due(every, step):
+        return every and step % every == 0
+
     meter.restart()
     try:
         for step in range(start + 1, steps + 1):
             batch = meter.wait(lambda: next(batches))
             state, metrics = driver.step(state, batch)
             pending.append(metrics)
+            if len(pending) > _AHEAD:
+                wait(step - _AHEAD, pending[-1 - _AHEAD])
             bar.update()
-            checkpoint_due = step == steps or step % checkpoint_every == 0
-            sample_due = sample_every and step != steps and step % sample_every == 0
-            if checkpoint_due or sample_due or step % log_every == 0:
-                means = _means(jax.device_get([driver.get(m) for m in pending]))
-                numbers = means | meter.read()
+            last = stop(step) or step == steps
+            save_due = last or due(checkpoint_every, step)
+            sample_due = due(sample_every, step) and not last
+            snapshot_due = due(snapshot_every, step)
+            if save_due or sample_due or snapshot_due or due(log_every, step):
+                queued = pending[-_AHEAD:]
+                for i, metrics in enumerate(queued):
+                    wait(step + 1 + i - len(queued), metrics)
+                records = jax.device_get([driver.get(m) for m in pending])
                 pending = []
+                if (first := health.first_of_streak(records, step, bad_steps)) is not None:
+                    raise health.Unhealthy(first, step, driver.get(state))
+                numbers = health.summary(records) | {'slow_steps': watch.slow} | meter.read()
                 log(step, **numbers)
                 bar.set_postfix(
                     loss=f'{numbers["loss"]:.4f}', wait=f'{numbers["data_wait_share"]:.0%}'
                 )
-                if checkpoint_due:
+                if save_due:
                     save(driver.get(state), numbers['loss'])
+                if snapshot_due:
+                    snapshot(driver.get(state))
                 if sample_due:
                     sample(step, driver.get(state.ema))
+                if save_due or sample_due or snapshot_due:
+                    watch.restart()
                 meter.restart()
+            if last:
+                break
     finally:
         bar.close()
         batches.close()
     return driver.get(state)
-
-
-def _means(records):
-    return {name: float(np.mean([r[name] for r in records])) for name in records[0]}

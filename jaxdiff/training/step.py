@@ -6,7 +6,7 @@ processes and parts.
 """
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -14,11 +14,11 @@ import jax.numpy as jnp
 import optax
 from jax import Array
 
-from jaxdiff.training import ema
-from jaxdiff.training.state import TrainState
+from jaxdiff.training import ema, health, posthoc
+from jaxdiff.training.state import Health, TrainState
 
-# (params, batch, key of the step) -> loss of each example [b]
-Loss = Callable[[Any, dict[str, Array], Array], Array]
+# (params, batch, key of the step) -> loss and log signal-to-noise ratio of each example, [b] each
+Loss = Callable[[Any, dict[str, Array], Array], tuple[Array, Array]]
 
 
 def train_step(
@@ -30,47 +30,79 @@ def train_step(
     key: Array,
     ema_decay: float = 0.999,
     ema_warmup: bool = True,
+    gammas: Sequence[float] = (),
     accumulate: int = 1,
     axis_name: str | None = None,
+    whole: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the global batch.
+
+    Where the loss or the gradient isn't finite, nothing moves but the count of steps.
 
     Args:
       batch: this device's rows, with 'index' [b] their indices in the global batch.
       key: the run's training key; the step's own is folded from it.
+      gammas: exponents of the state's power-function averages, see `posthoc`.
       accumulate: parts that the rows are computed in, one after the other; b must be a multiple.
       axis_name: the mapped axis to average over (pmap); None where XLA sees the whole batch.
+      whole: brings sharded parameters together to compute with them (mesh).
 
     Returns:
-      the next state, and the scalars 'loss' and 'grad_norm' (before clipping).
+      the next state, and 'loss', 'grad_norm' (before clipping), 'in_row' (steps skipped in a row)
+      and, by noise level, 'loss_sum' and 'share' [bins], see `health.by_noise`.
     """
-    key = jax.random.fold_in(key, state.step)
+    key = step_key(key, state)
 
     def mean_loss(params, part):
-        return jnp.mean(loss(params, part, key))
+        losses, logsnr = loss(params, part, key)
+        return jnp.mean(losses), health.by_noise(losses, logsnr)
 
-    value_and_grad = jax.value_and_grad(mean_loss)
-    value, grads = _mean_over_parts(
-        lambda part: value_and_grad(state.params, part), batch, accumulate
+    value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
+    params = whole(state.params)
+    (value, bins), grads = _mean_over_parts(
+        lambda part: value_and_grad(params, part), batch, accumulate
     )
     if axis_name is not None:
-        value, grads = jax.lax.pmean((value, grads), axis_name)
+        value, bins, grads = jax.lax.pmean((value, bins, grads), axis_name)
 
+    norm = optax.tree.norm(grads)
+    good = jnp.isfinite(value) & jnp.isfinite(norm)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    average = ema.update(state.ema, params, state.step, ema_decay, ema_warmup)
-    metrics = {'loss': value, 'grad_norm': optax.tree.norm(grads)}
-    return TrainState(state.step + 1, params, average, optimizer_state), metrics
+    moved = (
+        params,
+        ema.update(state.ema, params, state.step, ema_decay, ema_warmup),
+        tuple(
+            posthoc.update(p, params, state.step, gamma)
+            for p, gamma in zip(state.profiles, gammas, strict=True)
+        ),
+        optimizer_state,
+    )
+    stayed = (state.params, state.ema, state.profiles, state.optimizer)
+    taken = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, stayed)
+    skipped = jnp.where(good, 0, 1)
+    in_row = skipped * (state.health.in_row + 1)
+    now = Health(state.health.skipped + skipped, in_row, state.health.rollbacks)
+    metrics = {'loss': value, 'grad_norm': norm, 'in_row': in_row} | bins
+    return TrainState(state.step + 1, *taken, now), metrics
+
+
+def step_key(key: Array, state: TrainState) -> Array:
+    """The key of the state's next step; another one after a rollback."""
+    return jax.random.fold_in(jax.random.fold_in(key, state.step), state.health.rollbacks)
 
 
 def _mean_over_parts(f, batch, parts):
-    """The mean of f over equal parts of the batch, one computed after the other."""
-    split = jax.tree.map(lambda x: x.reshape(parts, -1, *x.shape[1:]), batch)
+    """The mean of f over equal parts of the batch, one computed after the other.
+
+    A part takes every `parts`-th row, so that where the rows are sharded each part is so too.
+    """
+    split = jax.tree.map(lambda x: x.reshape(-1, parts, *x.shape[1:]), batch)
 
     def add(total, i):
-        return jax.tree.map(jnp.add, total, f(jax.tree.map(lambda x: x[i], split))), None
+        return jax.tree.map(jnp.add, total, f(jax.tree.map(lambda x: x[:, i], split))), None
 
-    first = f(jax.tree.map(lambda x: x[0], split))
+    first = f(jax.tree.map(lambda x: x[:, 0], split))
     if jax.default_backend() == 'cpu':
         # Inside a loop XLA:CPU computes the gradients of convolutions some 20 times slower.
         total = functools.reduce(lambda total, i: add(total, i)[0], range(1, parts), first)

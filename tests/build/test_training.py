@@ -37,7 +37,8 @@ def losses_and_gradients(**overrides):
     losses = build.training_loss(config, model)
 
     def mean(params):
-        values = losses(params, batch, jax.random.key(2))
+        values, logsnr = losses(params, batch, jax.random.key(2))
+        assert logsnr.shape == values.shape
         return values.mean(), values
 
     (_, values), grads = jax.jit(jax.value_and_grad(mean, has_aux=True))(params)

@@ -4,11 +4,9 @@ import jax
 import numpy as np
 import pytest
 import tiny
-from etils import epath
 
 from jaxdiff import config as configs
 from jaxdiff.commands import noise, sample, train
-from jaxdiff.training import checkpoint
 
 LEARNED = {
     'diffusion__schedule': 'learned',
@@ -36,8 +34,7 @@ EDM = {
 def start(workdir, **changes):
     config = configs.load('digits', tiny.overrides(optimizer__decay='constant', **changes))
     train.run(train.prepare(config, str(workdir)))
-    checkpoints = checkpoint.manager(epath.Path(workdir))
-    return checkpoints.restore(checkpoint.choose(checkpoints, None))
+    return tiny.newest(workdir)[1]
 
 
 @pytest.mark.parametrize(

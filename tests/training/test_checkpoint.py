@@ -1,3 +1,5 @@
+import json
+import os
 import shutil
 
 import jax
@@ -7,53 +9,54 @@ import optax
 import pytest
 from etils import epath
 
-from jaxdiff.training import checkpoint, state as states
+from jaxdiff.training import checkpoint, parallel, state as states
 
 
 def make(seed):
     params = {'w': jax.random.normal(jax.random.key(seed), (3, 2)), 'b': jnp.ones(2, jnp.bfloat16)}
-    return states.init(params, optax.adam(1e-3))
+    state = states.init(params, optax.adam(1e-3), profiles=1)
+    return state._replace(step=jnp.int32(seed))
+
+
+def like():
+    return parallel.placed(make(0), lambda _: parallel.copy_in_each_process())
+
+
+def assert_restored(place, step):
+    state = checkpoint.restore_state(place, step, like())
+    jax.tree.map(np.testing.assert_array_equal, state, make(step))
+    assert state.params['b'].dtype == jnp.bfloat16
+
+
+def write(workdir, losses, first=1, keep=2):
+    writer = checkpoint.Writer(checkpoint.folder(epath.Path(workdir)), keep)
+    for step, loss in enumerate(losses, first):
+        checkpoint.save_state(writer, make(step), loss, {'config': {'step': step}})
+        writer.check(wait=True)
+    writer.close()
 
 
 @pytest.fixture
 def saved(tmp_path):
-    """Checkpoints of steps 1 to 5, the second the best by loss."""
-    checkpoints = checkpoint.manager(epath.Path(tmp_path), keep=2)
-    for step, loss in enumerate([3.0, 1.0, 2.0, 4.0, 5.0], 1):
-        state = make(step)._replace(step=jnp.int32(step))
-        checkpoint.save(checkpoints, state, loss, {'config': {'step': step}})
-    checkpoints.wait_until_finished()
-    yield checkpoints
-    checkpoints.close()
+    """The folder of checkpoints of steps 1 to 5, the second the best by loss."""
+    write(tmp_path, [3.0, 1.0, 2.0, 4.0, 5.0])
+    return checkpoint.folder(epath.Path(tmp_path))
 
 
 def test_what_is_saved_comes_back_bit_for_bit(saved):
-    state = checkpoint.restore_state(saved, make(0))
-    assert state.step == 5
-    jax.tree.map(np.testing.assert_array_equal, state, make(5)._replace(step=jnp.int32(5)))
-    assert state.params['b'].dtype == jnp.bfloat16
+    assert checkpoint.choose(saved, None) == 5
+    assert_restored(saved, 5)
     assert checkpoint.made(saved, 5) == {'config': {'step': 5}}
 
 
 def test_the_newest_and_the_best_are_kept(saved):
-    assert sorted(saved.all_steps()) == [2, 4, 5]
+    assert checkpoint.steps_in(saved) == [2, 4, 5]
 
 
 def test_they_are_kept_across_restarts(saved, tmp_path):
     """What an earlier process wrote counts, and a loss that is no number is never the best."""
-    saved.close()
-    again = checkpoint.manager(epath.Path(tmp_path), keep=2)
-    for step, loss in enumerate([9.0, float('nan'), 8.0], 6):
-        checkpoint.save(again, make(step)._replace(step=jnp.int32(step)), loss, {})
-        again.wait_until_finished()
-    assert sorted(again.all_steps()) == [2, 7, 8]
-    again.close()
-
-
-def test_half_a_checkpoint_is_not_chosen(saved, tmp_path):
-    shutil.rmtree(tmp_path / 'checkpoints' / '4' / 'ema')  # a kill in the middle of deleting it
-    with pytest.raises(ValueError, match='there are 2, 5'):
-        checkpoint.choose(saved, 4)
+    write(tmp_path, [9.0, float('nan'), 8.0], first=6)
+    assert checkpoint.steps_in(saved) == [2, 7, 8]
 
 
 def test_one_item_alone_is_read(saved):
@@ -63,10 +66,117 @@ def test_one_item_alone_is_read(saved):
 
 
 def test_steps_are_chosen_or_refused(saved, tmp_path):
-    assert checkpoint.choose(saved, None) == 5
     assert checkpoint.choose(saved, 2) == 2
     with pytest.raises(ValueError, match='no checkpoint of step 3 .*there are 2, 4, 5'):
         checkpoint.choose(saved, 3)
     (tmp_path / 'empty' / 'checkpoints').mkdir(parents=True)
     with pytest.raises(ValueError, match='no checkpoint in .*train first'):
-        checkpoint.choose(checkpoint.manager(epath.Path(tmp_path) / 'empty'), None)
+        checkpoint.choose(tmp_path / 'empty' / 'checkpoints', None)
+
+
+def flip(path, draw):
+    content = bytearray(path.read_bytes())
+    content[draw.integers(len(content))] ^= 1 << draw.integers(8)
+    path.write_bytes(content)
+
+
+def truncate(path, draw):
+    os.truncate(path, draw.integers(path.stat().st_size))
+
+
+def remove(path, draw):
+    path.unlink()
+
+
+@pytest.mark.parametrize('damage', [flip, truncate, remove])
+def test_damage_to_any_file_is_found_and_the_one_before_used(tmp_path, capsys, damage):
+    write(tmp_path, [2.0, 1.0])
+    place = checkpoint.folder(epath.Path(tmp_path))
+    names = [p.relative_to(place / '2') for p in _walk(place / '2')]
+    assert len(names) > 20
+    draw = np.random.default_rng(0)
+    for name in map(str, names):
+        if name == 'commit_success.txt':  # Orbax's mark, whose content is never read
+            continue
+        path = tmp_path / 'checkpoints' / '2' / name
+        content = path.read_bytes()
+        damage(path, draw)
+        assert checkpoint.choose(place, None) == 1, name
+        with pytest.raises(ValueError, match='no whole checkpoint in .*step 2'):
+            checkpoint.choose(place, 2)
+        path.write_bytes(content)
+    assert checkpoint.choose(place, 2) == 2
+    damage(tmp_path / 'checkpoints' / '2' / 'ema' / '_METADATA', draw)
+    capsys.readouterr()
+    assert checkpoint.settle(epath.Path(tmp_path)) == 1
+    assert 'checkpoints/2 is broken and not used: ema/_METADATA is' in capsys.readouterr().err
+    assert checkpoint.steps_in(place) == [1]
+    assert (tmp_path / 'broken' / '2_0').exists()
+    assert_restored(place, 1)
+    write(tmp_path, [0.5], first=2)  # the run goes on over it
+    assert checkpoint.settle(epath.Path(tmp_path)) == 2
+
+
+def test_a_kept_checkpoint_that_is_damaged_does_not_hinder_the_run(tmp_path):
+    """Orbax reads the metrics of all checkpoints as soon as it is to write another."""
+    write(tmp_path, [1.0, 2.0])
+    (tmp_path / 'checkpoints' / '1' / 'metrics' / 'metrics').write_text('{"loss": 1')
+    assert checkpoint.settle(epath.Path(tmp_path)) == 2
+    write(tmp_path, [3.0], first=3)
+
+
+def test_all_damaged_is_an_error_that_says_so(tmp_path):
+    write(tmp_path, [2.0, 1.0])
+    for step in (1, 2):
+        flip(
+            tmp_path / 'checkpoints' / str(step) / 'params' / '_METADATA', np.random.default_rng(0)
+        )
+    with pytest.raises(ValueError, match='no checkpoint in .* is whole .step 2: params/_METADATA'):
+        checkpoint.settle(epath.Path(tmp_path))
+
+
+def test_damage_to_what_is_not_read_does_not_matter(saved, tmp_path):
+    flip(tmp_path / 'checkpoints' / '5' / 'optimizer' / '_METADATA', np.random.default_rng(0))
+    assert checkpoint.choose(saved, 5, ('params', 'made')) == 5
+
+
+def test_half_a_checkpoint_is_no_checkpoint(tmp_path):
+    """What a kill in the middle of a save, or of deleting an old one, leaves behind."""
+    write(tmp_path, [3.0, 2.0, 1.0], keep=3)
+    shutil.rmtree(tmp_path / 'checkpoints' / '3' / 'ema')
+    (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp' / 'params').mkdir(parents=True)
+    assert checkpoint.settle(epath.Path(tmp_path)) == 2
+    write(tmp_path, [1.5], first=3)
+    assert not (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').exists()
+
+
+def test_a_failed_save_is_an_error_and_leaves_the_others(tmp_path, monkeypatch):
+    write(tmp_path, [3.0, 2.0])
+    place = checkpoint.folder(epath.Path(tmp_path))
+    writer = checkpoint.Writer(place, 2)
+
+    def full(*args, **kwargs):
+        raise OSError(28, 'No space left on device')
+
+    with monkeypatch.context() as patch:
+        patch.setattr(checkpoint.digest, '_write', full)
+        with pytest.raises(OSError, match='could not be written to .*No space left'):
+            checkpoint.save_state(writer, make(3), 1.0, {})
+            writer.check(wait=True)
+    writer.close()
+    assert checkpoint.settle(epath.Path(tmp_path)) == 2
+    assert_restored(place, 2)
+
+
+def test_each_process_digests_its_own_files(saved):
+    """Here one: its list holds all but itself and the mark of the commit."""
+    folder = saved / '5'
+    record = json.loads((folder / 'digests' / 'process_0.json').read_text())
+    present = {str(p.relative_to(folder)) for p in _walk(folder)}
+    assert set(record['files']) == present - {'digests/process_0.json', 'commit_success.txt'}
+    assert record['processes'] == 1
+
+
+def _walk(folder):
+    for path in folder.iterdir():
+        yield from _walk(path) if path.is_dir() else [path]

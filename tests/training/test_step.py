@@ -47,23 +47,9 @@ def run(devices, steps=20, traces=None, perturb=True, **changes):
     return np.array(losses), driver.get(state)
 
 
-@pytest.fixture(scope='module')
-def alone():
-    return run(1, net__dropout=0.1)
-
-
-@pytest.mark.parametrize('devices', [2, 8])
-def test_the_loss_curve_is_the_same_on_any_number_of_devices(alone, devices):
-    """With dropout and accumulation: each example's draws follow it wherever it is computed."""
-    losses, state = run(devices, net__dropout=0.1, train__accumulate=2)
-    np.testing.assert_allclose(losses, alone[0], atol=1e-5)
-    assert np.ptp(losses) > 0.1  # it learns: the agreement isn't one of constants
-    assert state.step == 20
-
-
-def test_dropout_does_something(alone):
-    losses, _ = run(1, steps=5)
-    assert np.abs(losses - alone[0][:5]).max() > 1e-3
+def test_dropout_does_something():
+    (losses, _), (dropped, _) = (run(1, steps=5, net__dropout=p) for p in (0, 0.1))
+    assert np.abs(losses - dropped).max() > 1e-3
 
 
 def test_a_run_is_traced_once():

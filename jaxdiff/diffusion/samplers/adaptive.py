@@ -79,7 +79,7 @@ def ode_adaptive(
         raise ValueError(f'sigma_min must be positive, got {sigma_min=}')
 
     def init(x_1, denoise, times):
-        sizes = jnp.full(len(x_1), FIRST, x_1.dtype)
+        sizes = jnp.full(x_1.shape[0], FIRST, x_1.dtype)
         return State(x_1, jnp.zeros((), jnp.int32), sizes)
 
     def step(keys, state, t, s, denoise):
@@ -104,7 +104,7 @@ def ode_adaptive(
             return jnp.any(~arrived(walk) & ~stuck) & (walk.trials < max_steps)
 
         y = state.x / jnp.hypot(alpha_t, sigma_t)
-        angle = jnp.full(len(y), start, y.dtype)
+        angle = jnp.full(y.shape[0], start, y.dtype)
         end = end.astype(y.dtype)
         walk = _Walk(y, angle, slope(y, angle), state.memory, jnp.int32(0))
         walk = jax.lax.while_loop(going, lambda walk: _try(slope, walk, end, rtol, atol), walk)
@@ -139,7 +139,7 @@ def _try(slope, walk, end, rtol, atol):
         slopes.append(slope(y, walk.angle + node * h))
     error = wide * sum(c * k for c, k in zip(ERROR, slopes, strict=True) if c)
     error = error / (atol + rtol * jnp.maximum(jnp.abs(walk.y), jnp.abs(y)))
-    e = jnp.sqrt(jnp.mean(jnp.reshape(error, (len(error), -1)) ** 2, axis=1))
+    e = jnp.sqrt(jnp.mean(jnp.reshape(error, (error.shape[0], -1)) ** 2, axis=1))
 
     moved = (e <= 1) & (left != 0)
     factor = jnp.clip(jnp.where(jnp.isfinite(e), 0.9 * e**-0.2, 0), 0.2, 10)

@@ -1,0 +1,61 @@
+"""From a config to the step that training takes, what it takes it from, and how much work it is."""
+
+import functools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import Array
+from ml_collections import ConfigDict
+
+from jaxdiff.build.model import Model, init
+from jaxdiff.build.training import gammas, optimizer, training_loss
+from jaxdiff.training import state, step
+
+
+def train_step(config: ConfigDict, model: Model, key: Array) -> Callable:
+    """The pure step, see `training.step`, to be spread over devices by `driver`.
+
+    Args:
+      key: the run's training key.
+    """
+    return functools.partial(
+        step.train_step,
+        loss=training_loss(config, model),
+        optimizer=optimizer(config),
+        key=key,
+        ema_decay=config.ema.decay,
+        ema_warmup=config.ema.warmup,
+        gammas=gammas(config),
+        accumulate=config.train.accumulate,
+    )
+
+
+def train_state(config: ConfigDict, model: Model, key: Array) -> state.TrainState:
+    """The state before the first step."""
+    return state.init(init(model, key), optimizer(config), len(config.ema.profiles))
+
+
+def batch_shapes(
+    config: ConfigDict, model: Model, labelled: bool
+) -> dict[str, jax.ShapeDtypeStruct]:
+    """The shapes of a global batch, see `data.batches`."""
+    rows = config.train.batch_size
+    index = jax.ShapeDtypeStruct((rows,), jnp.int32)
+    shapes = {'image': jax.ShapeDtypeStruct((rows, *model.shape), jnp.uint8), 'index': index}
+    return shapes | ({'label': index} if labelled else {})
+
+
+def flops(config: ConfigDict, model: Model) -> float:
+    """The model's operations in one step, by XLA's count of its program for a CPU.
+
+    Only there XLA counts without compiling; loops (accumulation) would count once, and recomputed
+    activations (remat) are no operations of the model.
+    """
+    model = model._replace(net=model.net.clone(remat=False))
+    key = jax.random.key(0)
+    whole = functools.partial(train_step(config, model, key), accumulate=1)
+    shapes = jax.eval_shape(functools.partial(train_state, config, model), key)
+    batch = batch_shapes(config, model, bool(model.num_classes))
+    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+        return jax.jit(whole).lower(shapes, batch).cost_analysis()['flops']

@@ -1,0 +1,207 @@
+"""`jaxdiff plan`: what a training run will ask of its devices, told before it is paid for.
+
+The step is compiled from shapes alone, for the devices at hand or for TPUs that aren't there. No
+array is made, nothing is run or written.
+"""
+
+import collections
+import functools
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from ml_collections import ConfigDict
+
+from jaxdiff import build, data
+from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
+from jaxdiff.data.describe import describe
+from jaxdiff.training import hardware, parallel, program
+from jaxdiff.training.state import TrainState
+
+_ADVICE = (
+    'give a smaller train.batch_size or more train.accumulate, net.remat=True, '
+    "net.dtype='bfloat16', or more devices with train.parallel='mesh' and train.fsdp"
+)
+
+
+class Job(NamedTuple):
+    """A checked request for a plan."""
+
+    config: ConfigDict
+    dataset: data.Dataset
+    model: build.Model
+    devices: Sequence[jax.Device]
+    topology: str  # '' for the devices at hand
+
+
+def prepare(config: ConfigDict, topology: str = '') -> Job:
+    """Checks config, data and devices against each other.
+
+    Args:
+      topology: TPUs to compile for, as TYPE:SHAPE, see `hardware.tpus`; '' takes the devices at hand.
+
+    Raises: ValueError, FileNotFoundError or ImportError where that can't be planned.
+    """
+    build.check(config)
+    devices = hardware.tpus(topology) if topology else jax.devices()
+    build.check_devices(config, len(devices))
+    c = config.data
+    dataset = describe(c.name, c.path, c.dir, c.split, c.image_size)
+    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    return Job(config, dataset, model, devices, topology)
+
+
+def run(job: Job) -> Iterator[str]:
+    """The lines of the plan, those that need no compiling first.
+
+    Raises: MemoryError where a device has less memory than the step needs.
+    """
+    yield from _head(job)
+    state = jax.eval_shape(functools.partial(train_state, job.config, job.model), jax.random.key(0))
+    yield from _parameters(state.params)
+    step, state, batch = on_devices(job, state)
+    held, limit = _held(state, batch), hardware.memory(job.devices[0])
+    try:
+        compiled = step.lower(state, batch).compile()
+    except jax.errors.JaxRuntimeError as error:
+        if 'RESOURCE_EXHAUSTED' not in str(error):
+            raise
+        yield from _memory(held, limit, 'before temporaries')
+        raise MemoryError(f'{str(error).splitlines()[0].rstrip(".")}: {_ADVICE}') from None
+    yield from _work(job, compiled)
+    held |= _needed(compiled, sum(held.values()))
+    yield from _memory(held, limit, 'sum')
+    yield from _exchange(compiled)
+    if limit and sum(held.values()) > limit:
+        raise MemoryError(
+            f'a step needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: {_ADVICE}'
+        )
+
+
+def on_devices(job: Job, state: TrainState):
+    """(the step as it is spread over the job's devices, the shapes of its state, of its batch).
+
+    For TPUs that aren't there pmap is planned by a mesh that shards nothing: pmap itself wants them.
+    """
+    config, devices = job.config, job.devices
+    if job.topology and config.train.parallel == 'pmap':
+        config = config.copy_and_resolve_references()
+        config.train.parallel = 'mesh'
+    driver = build.driver(config, train_step(config, job.model, jax.random.key(0)), devices)
+    batch = batch_shapes(config, job.model, bool(job.dataset.class_names))
+    if config.train.parallel == 'mesh':
+        grid = parallel.mesh_of(devices, config.train.fsdp or len(devices))
+        rows = NamedSharding(grid, PartitionSpec(grid.axis_names))
+        return driver.step, driver.layout(state), parallel.placed(batch, lambda _: rows)
+    each = NamedSharding(Mesh(np.array(devices), ('data',)), PartitionSpec('data'))
+
+    def stacked(x, *shape):
+        return jax.ShapeDtypeStruct((len(devices), *shape), x.dtype, sharding=each)
+
+    state = jax.tree.map(lambda x: stacked(x, *x.shape), state)
+    split = config.train.batch_size // len(devices)
+    return driver.step, state, {k: stacked(x, split, *x.shape[1:]) for k, x in batch.items()}
+
+
+def _head(job):
+    config, dataset, devices = job.config, job.dataset, job.devices
+    size, count = 'x'.join(map(str, dataset.shape)), len(dataset.source)
+    examples = f'{count:,} examples of {size}' if count else f'{size}, not prepared here'
+    yield _line('data', f'{dataset.name}: {examples}')
+    fsdp = config.train.fsdp or len(devices)
+    driver = f'mesh of data {len(devices) // fsdp} x fsdp {fsdp}'
+    named = f' ({job.topology})' if job.topology else ''
+    yield _line(
+        'devices',
+        f'{len(devices)} {devices[0].device_kind}{named}, '
+        f'{driver if config.train.parallel == "mesh" else "pmap"}',
+    )
+    each, parts = config.train.batch_size // len(devices), config.train.accumulate
+    one_by_one = f', {each // parts} at a time' if parts > 1 else ''
+    yield _line('batch', f'{config.train.batch_size} examples, {each} a device{one_by_one}')
+
+
+def _line(label, text):
+    return f'{label:<10}{text}'
+
+
+def _table(title, rows):
+    """Lines of a title and rows (label, value, note)."""
+    yield from ('', title)
+    yield from (f'  {label:<20}{value:>14}  {note}'.rstrip() for label, value, note in rows)
+
+
+def _parameters(params):
+    counts = collections.Counter()
+    for path, x in jax.tree.leaves_with_path(params):
+        names = [key.key for key in path if key.key not in ('params', 'net')]
+        counts[names[0].partition('_')[0]] += x.size  # such as 'down', of 'down_0_block_0'
+    rows = [(name, f'{count:,}', '') for name, count in counts.most_common()]
+    yield from _table('parameters', [*rows, ('sum', f'{counts.total():,}', '')])
+
+
+def _held(state, batch):
+    """{what stands on each device between steps: bytes}."""
+    averages = {'profiles': program.device_bytes(state.profiles)} if state.profiles else {}
+    return {
+        'parameters': program.device_bytes(state.params),
+        'average (EMA)': program.device_bytes(state.ema),
+        **averages,
+        'optimiser': program.device_bytes(state.optimizer),
+        'batch': program.device_bytes(batch),
+    }
+
+
+def _needed(compiled, held):
+    """{what the program takes of each device besides: bytes}."""
+    found = program.memory(compiled)
+    return {
+        'temporaries': found.temporaries,
+        'program, padding': found.code + found.results + max(0, found.arguments - held),
+    }
+
+
+def _memory(held, limit, title):
+    total = sum(held.values())
+    of = f'of {_size(limit)}: {total / limit:.1%}' if limit else ''
+    notes = {'temporaries': 'activations, gradients, gathered parameters'}
+    rows = [(label, _size(count), notes.get(label, '')) for label, count in held.items()]
+    yield from _table('memory of each device', [*rows, (title, _size(total), of)])
+
+
+def _work(job, compiled):
+    work, devices = flops(job.config, job.model), len(job.devices)
+    run = _operations(work * job.config.train.steps)
+    rows = [
+        ('operations', _operations(work), f'the whole run {run}'),
+        ('  of each device', _operations(work / devices), ''),
+    ]
+    # XLA counts a loop's body once; only on a CPU accumulation is no loop.
+    once = job.config.train.accumulate > 1 and job.devices[0].platform != 'cpu'
+    if moved := (compiled.cost_analysis() or {}).get('bytes accessed'):
+        note = 'of each device' + ', the parts of accumulation counted once' * once
+        rows.append(('bytes accessed', _size(moved), note))
+    yield from _table('one step', rows)
+
+
+def _exchange(compiled):
+    found = program.exchanged(compiled.as_text())
+    rows = [(kind, _size(c.bytes), f'{c.count} operations') for kind, c in found.items()]
+    yield from _table('exchanged in a step', rows or [('nothing', '', '')])
+
+
+def _size(count):
+    return _in_units(count, {2**30: 'GiB', 2**20: 'MiB', 2**10: 'KiB'})
+
+
+def _operations(count):
+    units = {1e18: 'EFLOP', 1e15: 'PFLOP', 1e12: 'TFLOP', 1e9: 'GFLOP', 1e6: 'MFLOP'}
+    return _in_units(count, units)
+
+
+def _in_units(count, units):
+    """In the largest unit that there is at least one of, and else in the least."""
+    unit = next((unit for unit in units if count >= unit), min(units))
+    return f'{count / unit:,.2f} {units[unit]}'

@@ -1,0 +1,120 @@
+"""Digests of a checkpoint's files, written with it and checked before it is used.
+
+Orbax restores a flipped bit of an array as if nothing were wrong. So each process, when its arrays
+are on the disk, digests the files that it wrote itself, and process 0 all others, into
+`digests/process_<i>.json` in the checkpoint's folder, before the checkpoint gets its name: no
+checkpoint is ever listed without them, and no lock is needed.
+"""
+
+import hashlib
+import json
+import re
+
+import jax
+import orbax.checkpoint as ocp
+from etils import epath
+from orbax.checkpoint import multihost
+
+from jaxdiff import distributed
+
+_FOLDER = 'digests'
+_METADATA = '_CHECKPOINT_METADATA'
+_MARK = 'commit_success.txt'  # written last, and its content never read
+_UNFINISHED = '.orbax-checkpoint-tmp'  # ends the names of items while others still write
+
+
+def while_saving(folder: epath.Path) -> ocp.AsyncOptions:
+    """Orbax's options that write digests with each checkpoint below `folder`."""
+    index, count = jax.process_index(), jax.process_count()
+
+    def barrier(*, key: str, timeout_ms: int) -> None:
+        if index and 'async_write_complete' in key:  # this process's arrays are written
+            for unfinished in _unfinished(folder):
+                _write(unfinished, index, count)
+        multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
+
+    def before_commit() -> None:  # on process 0, when all are written
+        for unfinished in _unfinished(folder):
+            _write(unfinished, 0, count)
+
+    return ocp.AsyncOptions(barrier_sync_fn=barrier, post_finalization_callback=before_commit)
+
+
+def problems(checkpoint: epath.Path, items: tuple[str, ...]) -> list[str]:
+    """What isn't as it was written in a checkpoint's own files and those of its `items`.
+
+    Each process reads its share of the files, and all return the same, in full on process 0.
+    """
+    try:
+        lists = _read(checkpoint)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        lists, found = {}, [f'its digests cannot be read: {" ".join(str(error).split())}']
+    else:
+        found = []
+    listed = {name: digest for one in lists.values() for name, digest in one.items()}
+    wanted = [n for n in sorted(listed) if '/' not in n or n.split('/')[0] in items]
+    for name in wanted[jax.process_index() :: jax.process_count()]:
+        try:
+            if _digest(checkpoint / name) != listed[name]:
+                found.append(f'{name} is not as it was written')
+        except (OSError, ValueError):
+            found.append(f'{name} is missing or cannot be read')
+    if lists and distributed.primary():
+        extra = sorted(set(_files(checkpoint)) - set(listed))
+        found += [f'{name} has no digest' for name in extra if name.split('/')[0] in items]
+    whole = distributed.all_true(not found)
+    return found or ([] if whole else ['another process found it broken'])
+
+
+def _unfinished(folder):
+    names = [p for p in folder.iterdir() if p.is_dir()]
+    # In a bucket nothing can be renamed: there a checkpoint has its name from the start.
+    return [p for p in names if not (p / _MARK).exists() and re.match(r'\d+(\.|$)', p.name)]
+
+
+def _write(checkpoint, process, processes):
+    own = [
+        name
+        for name in _files(checkpoint)
+        if (int(found[1]) if (found := re.search(r'/ocdbt\.process_(\d+)/', name)) else 0)
+        == process
+    ]
+    files = {n.replace(_UNFINISHED, ''): _digest(checkpoint / n) for n in own}
+    record = {'processes': processes, 'files': files}
+    (checkpoint / _FOLDER).mkdir(exist_ok=True)
+    (checkpoint / _FOLDER / f'process_{process}.json').write_text(json.dumps(record, indent=1))
+
+
+def _read(checkpoint):
+    def read(process):
+        path = checkpoint / _FOLDER / f'process_{process}.json'
+        if not path.exists():
+            raise ValueError(f'{path.name} is missing')
+        return json.loads(path.read_text())
+
+    first = read(0)
+    others = {i: read(i)['files'] for i in range(1, first['processes'])}
+    return {0: first['files'], **others}
+
+
+def _files(checkpoint):
+    """The names of the files that have a digest."""
+    names = [str(p.relative_to(checkpoint)) for p in _below(checkpoint)]
+    return sorted(n for n in names if n != _MARK and not n.startswith(f'{_FOLDER}/'))
+
+
+def _below(folder):
+    for path in folder.iterdir():
+        if path.is_dir():
+            yield from _below(path)
+        else:
+            yield path
+
+
+def _digest(path):
+    content = path.read_bytes()
+    if path.name == _METADATA:  # Orbax adds the time of the commit afterwards
+        metadata = json.loads(content)
+        metadata['commit_timestamp_nsecs'] = None
+        content = json.dumps(metadata, sort_keys=True).encode()
+    return hashlib.sha256(content).hexdigest()

@@ -1,0 +1,48 @@
+import functools
+
+import jax
+import pytest
+import tiny
+
+from jaxdiff import build, config as configs
+from jaxdiff.build import step
+
+
+def made(config='digits', shape=(8, 8, 1), **changes):
+    config = configs.load(config, tiny.overrides(**changes))
+    return config, build.model(config, shape, 256, 10)
+
+
+def test_the_state_has_all_that_the_config_asks_for():
+    config, model = made(ema__profiles='(0.05, 0.1)')
+    state = jax.eval_shape(functools.partial(step.train_state, config, model), jax.random.key(0))
+    shapes = jax.tree.map(lambda x: x.shape, state.params)
+    for average in (state.ema, *state.profiles):
+        assert jax.tree.map(lambda x: x.shape, average) == shapes
+    assert len(state.profiles) == 2
+
+
+def test_the_step_takes_the_state_and_the_batch_to_the_next_state():
+    config, model = made(train__accumulate=2)
+    state = jax.eval_shape(functools.partial(step.train_state, config, model), jax.random.key(0))
+    batch = step.batch_shapes(config, model, True)
+    after, metrics = jax.eval_shape(step.train_step(config, model, jax.random.key(1)), state, batch)
+    assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
+        lambda x: (x.shape, x.dtype), state
+    )
+    assert {'loss', 'grad_norm'} <= set(metrics)
+
+
+@pytest.mark.parametrize('changes', [{}, {'train__accumulate': 2, 'net__remat': True}])
+def test_the_work_is_the_models_near_a_hand_count(changes):
+    """Forward, and twice that backward, 2 b h w |kernel| each, of the convolutions.
+
+    At one resolution, and wide enough that little else counts. Accumulation and remat change how
+    it is done, not what.
+    """
+    changes |= {'net__multipliers': '(1,)', 'net__channels': 64, 'train__batch_size': 16}
+    config, model = made(shape=(16, 16, 1), **changes)
+    params = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
+    kernels = [p.size for p in jax.tree.leaves(params) if p.ndim == 4]
+    hand = 3 * 2 * 16 * 16 * 16 * sum(kernels)
+    assert hand < step.flops(config, model) < 1.35 * hand

@@ -1,0 +1,124 @@
+import functools
+
+import jax
+import jax.numpy as jnp
+import pytest
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from jaxdiff.training import program
+
+
+def compiled(f, *shapes, devices=8):
+    """A program over a mesh with one axis, its arguments split over their first axis."""
+    grid = jax.make_mesh(
+        (devices,), ('d',), devices=jax.devices()[:devices], axis_types=(AxisType.Auto,)
+    )
+    rows = NamedSharding(grid, PartitionSpec('d'))
+    shaped = [jax.ShapeDtypeStruct(shape, jnp.float32, sharding=rows) for shape in shapes]
+    mapped = jax.shard_map(f, mesh=grid, in_specs=PartitionSpec('d'), out_specs=PartitionSpec('d'))
+    return jax.jit(mapped).lower(*shaped).compile()
+
+
+@pytest.mark.parametrize(
+    'kind, f, size',
+    [
+        ('all-reduce', lambda x: jax.lax.psum(x, 'd') * x, 4 * 6),
+        ('all-gather', lambda x: jax.lax.all_gather(x, 'd').sum(0), 8 * 4 * 6),
+        (
+            'reduce-scatter',
+            lambda x: jax.lax.psum_scatter(jnp.tile(x, (8, 1)), 'd', tiled=True),
+            8 * 4 * 6,
+        ),
+        (
+            'all-to-all',
+            lambda x: jax.lax.all_to_all(jnp.tile(x, (8, 1)), 'd', 0, 1, tiled=True),
+            8 * 4 * 6,
+        ),
+        (
+            'collective-permute',
+            lambda x: jax.lax.ppermute(x, 'd', [(i, (i + 1) % 8) for i in range(8)]),
+            4 * 6,
+        ),
+    ],
+)
+def test_each_collective_counts_the_whole_of_what_it_moves(kind, f, size):
+    """Of [8 * 4, 6] numbers, 4 rows on each device."""
+    found = program.exchanged(compiled(f, (32, 6)).as_text())
+    assert found == {kind: program.Collective(1, 4 * size)}
+
+
+def test_a_loop_counts_as_often_as_it_runs():
+    def f(x):
+        def body(_, x):
+            return jax.lax.fori_loop(0, 3, lambda _, x: jnp.sin(jax.lax.psum(x, 'd') * x), x)
+
+        return jax.lax.fori_loop(0, 5, body, x)
+
+    found = program.exchanged(compiled(f, (8, 100)).as_text())
+    assert found == {'all-reduce': program.Collective(15, 15 * 400)}
+
+
+def test_one_device_exchanges_nothing():
+    f = functools.partial(jax.lax.psum, axis_name='d')
+    assert program.exchanged(compiled(f, (8, 6), devices=1).as_text()) == {}
+
+
+# As XLA writes programs for TPUs: operations that begin and end, and such in computations of their own.
+ASYNCHRONOUS = """HloModule jit_step, is_scheduled=true, num_partitions=4
+
+%async_computation (param_0: f32[2,8]) -> f32[8,8] {
+  %param_0 = f32[2,8]{1,0:T(2,128)} parameter(0)
+  ROOT %all-gather.9 = f32[8,8]{1,0:T(8,128)} all-gather(%param_0), channel_id=4, dimensions={0}
+}
+
+%add (x: f32[], y: f32[]) -> f32[] {
+  %x = f32[] parameter(0)
+  %y = f32[] parameter(1)
+  ROOT %sum = f32[] add(%x, %y)
+}
+
+ENTRY %main.7 (a: f32[2,8], b: bf16[16]) -> (f32[8,8], bf16[16], f32[8,8]) {
+  %a = f32[2,8]{1,0:T(2,128)} parameter(0)
+  %b = bf16[16]{0:T(256)(128)(2,1)} parameter(1)
+  %begun = (f32[2,8]{1,0:T(2,128)}, f32[8,8]{1,0:T(8,128)S(1)}) all-gather-start(%a), dimensions={0}
+  %begun.2 = ((f32[2,8]{1,0}), f32[8,8]{1,0}, u32[]{:S(2)}) async-start(%a), calls=%async_computation
+  %reduced = bf16[16]{0:T(256)(128)(2,1)} all-reduce-start(%b), to_apply=%add
+  %done = f32[8,8]{1,0:T(8,128)} all-gather-done(%begun)
+  %done.2 = f32[8,8]{1,0:T(8,128)} async-done(%begun.2), calls=%async_computation
+  %done.3 = bf16[16]{0:T(256)(128)(2,1)} all-reduce-done(%reduced)
+  ROOT %all = (f32[8,8]{1,0}, bf16[16]{0}, f32[8,8]{1,0}) tuple(%done, %done.3, %done.2)
+}
+"""
+
+
+def test_operations_that_begin_and_end_count_once():
+    assert program.exchanged(ASYNCHRONOUS) == {
+        'all-reduce': program.Collective(1, 32),
+        'all-gather': program.Collective(2, 2 * 256),
+    }
+
+
+def test_bytes_on_a_device_are_those_of_real_arrays():
+    grid = jax.make_mesh((2, 4), ('a', 'b'), axis_types=(AxisType.Auto,) * 2)
+    specs = {'both': ('a', 'b'), 'one': (None, 'b'), 'none': ()}
+    tree = {
+        name: jax.device_put(jnp.ones((8, 12)), NamedSharding(grid, PartitionSpec(*spec)))
+        for name, spec in specs.items()
+    }
+    held = sum(x.addressable_shards[0].data.nbytes for x in tree.values())
+    assert program.device_bytes(tree) == held == 4 * (12 + 24 + 96)
+
+
+def test_what_a_program_needs():
+    """Its arguments are there, what it gives takes their place, and what is between is temporary."""
+
+    def f(x):
+        return jnp.tanh(x @ x) @ x
+
+    shape = jax.ShapeDtypeStruct((64, 64), jnp.float32)
+    kept = program.memory(jax.jit(f).lower(shape).compile())
+    donated = program.memory(jax.jit(f, donate_argnums=0).lower(shape).compile())
+    size = 4 * 64 * 64
+    assert kept.arguments == donated.arguments == size
+    assert (kept.results, donated.results) == (size, 0)
+    assert kept.temporaries >= size
