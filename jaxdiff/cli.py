@@ -98,6 +98,7 @@ def _noise(args):
 
 
 def _checkpoints(args):
+    _without_accelerators()
     _quiet()
     from jaxdiff.commands import checkpoints
 
@@ -106,6 +107,7 @@ def _checkpoints(args):
 
 
 def _export(args):
+    _without_accelerators()
     _quiet()
     from jaxdiff.commands import export
 
@@ -115,10 +117,16 @@ def _export(args):
         args.overrides,
         step=args.step,
         ema=args.ema,
+        ema_width=args.ema_width,
         platforms=args.platforms,
         overwrite=args.overwrite,
     )
     return lambda: export.run(job)
+
+
+def _without_accelerators():
+    """Leaves them to a run that may be using them."""
+    os.environ.setdefault('JAX_PLATFORMS', 'cpu')
 
 
 def _launch(args):
@@ -170,7 +178,6 @@ def _parse(arguments):
     sample.add_argument('--eta', type=float, help="DDIM's noise, 0 to 1")
     sample.add_argument('--label', nargs='+', help='classes to draw, by number or name, in turn')
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
-    sample.add_argument('--ema-width', type=float, help="of ema.profiles' averages; see the README")
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
@@ -208,6 +215,9 @@ def _parse(arguments):
     for command in (sample, export):
         command.add_argument(
             '--ema', action=argparse.BooleanOptionalAction, default=True, help='averaged parameters'
+        )
+        command.add_argument(
+            '--ema-width', type=float, help='relative width of an average made of ema.profiles'
         )
         command.add_argument('--step', type=int, help='which checkpoint; by default the newest')
     for command in (sample, noise, export):

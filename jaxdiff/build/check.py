@@ -129,6 +129,8 @@ def check(config: ConfigDict) -> None:
         raise ValueError("net.dtype='float64' needs the environment variable JAX_ENABLE_X64=1")
     for width in config.ema.profiles:
         posthoc.gamma(width)  # refuses what can't be
+    if len(set(config.ema.profiles)) < len(config.ema.profiles):
+        raise ValueError(f'ema.profiles must differ from each other, got {config.ema.profiles}')
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)

@@ -31,6 +31,7 @@ def prepare(
     overrides: Iterable[tuple[str, str]] = (),
     step: int | None = None,
     ema: bool = True,
+    ema_width: float | None = None,
     platforms: Sequence[str] | None = None,
     overwrite: bool = False,
 ) -> Job:
@@ -43,6 +44,7 @@ def prepare(
       overrides: of the config's `sample.` keys; for a sampler.
       step: which checkpoint; None is the newest.
       ema: the averaged parameters rather than the last ones.
+      ema_width: of an average made of the run's profiles instead, see `posthoc`.
       platforms: that the sampler will run on; None is cpu, cuda and tpu at once.
 
     Raises: ValueError for no run or checkpoint, an impossible request, or files that are there.
@@ -65,7 +67,7 @@ def prepare(
             f'--platforms must be some of {", ".join(stablehlo.PLATFORMS)}, each once, '
             f'got {" ".join(platforms)}'
         )
-    run = runs.find(workdir, overrides, step, ema)
+    run = runs.find(workdir, overrides, step, ema, ema_width)
     check_writable(path.parent)
     for each in _outputs(path):
         if each.exists() and not overwrite:

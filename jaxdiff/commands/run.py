@@ -2,6 +2,8 @@
 
 import functools
 import json
+import math
+import sys
 from collections.abc import Iterable
 from typing import Any, NamedTuple
 
@@ -10,7 +12,10 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, manifest
-from jaxdiff.training import checkpoint
+from jaxdiff.training import checkpoint, parallel, posthoc
+
+# The relative distance from the profile asked for above which an average is not the one asked for.
+_FAR = 0.04
 
 
 class Run(NamedTuple):
@@ -18,12 +23,12 @@ class Run(NamedTuple):
 
     folder: epath.Path
     step: int
-    which: str  # parameters: 'ema' for the averaged ones, 'params' for the last ones
+    which: str  # parameters: 'ema' the averaged ones, 'params' the last, 'ema0.1' of that width
+    width: float | None
     config: ConfigDict  # as it was trained, to be sampled from as asked
     changed: dict  # the keys asked to be otherwise than in the run, {key: (old, new)}
     model: build.Model
     made: dict  # how the checkpoint was made
-    place: epath.Path  # of its checkpoints
 
 
 def find(
@@ -31,6 +36,7 @@ def find(
     overrides: Iterable[tuple[str, str]] = (),
     step: int | None = None,
     ema: bool = True,
+    ema_width: float | None = None,
 ) -> Run:
     """The run in a folder, checked against how it is to be sampled from.
 
@@ -39,30 +45,80 @@ def find(
       overrides: of the config's `sample.` keys, such as ('sample.steps', '20').
       step: which checkpoint; None is the newest.
       ema: the averaged parameters rather than the last ones.
+      ema_width: of an average made of the run's profiles instead, see `posthoc`.
 
     Raises: ValueError where there is no run, no such checkpoint, or settings are impossible.
     """
     folder = epath.Path(workdir)
-    if not (folder / 'checkpoints').exists():
+    place = checkpoint.folder(folder)
+    if not place.exists():
         raise ValueError(f'no training run in {workdir}: it has no checkpoints')
     which = 'ema' if ema else 'params'
-    place = checkpoint.folder(folder)
     step = checkpoint.choose(place, step, (which, 'made'))
     made = checkpoint.made(place, step)
     trained = configs.loads(json.dumps(made['config']))
-    trained.sample = configs.loads((folder / 'config.json').read_text()).sample  # may have changed
+    if ema_width is not None:
+        which = f'ema{ema_width:g}'
+        posthoc.gamma(ema_width)  # refuses what can't be
+        if not trained.ema.profiles:
+            raise ValueError('--ema-width needs a run that was trained with ema.profiles')
+    if (folder / 'config.json').exists():  # how to sample may have changed since
+        trained.sample = configs.loads((folder / 'config.json').read_text()).sample
     config = configs.complete(configs.flat(trained), overrides)
     build.check(config)
     data = made['data']
     model = build.model(config, data['shape'], data['levels'], len(data['class_names']))
     changed = configs.differences(trained, config)
-    return Run(folder, step, which, config, changed, model, made, place)
+    return Run(folder, step, which, ema_width, config, changed, model, made)
 
 
 def parameters(run: Run) -> Any:
-    """Reads the run's parameters, shaped as `build.init` makes them."""
-    like = jax.eval_shape(functools.partial(build.init, run.model), jax.random.key(0))
-    return checkpoint.restore(run.place, run.step, {run.which: like})[run.which]
+    """Reads the run's parameters, shaped as `build.init` makes them.
+
+    They stand on the first device of each process, or sharded over all devices where the run was.
+    """
+    shapes = jax.eval_shape(functools.partial(build.init, run.model), jax.random.key(0))
+    c, devices = run.config.train, jax.devices()
+    if c.parallel == 'mesh' and c.fsdp != 1:
+        fsdp = math.gcd(c.fsdp or len(devices), len(devices))
+        grid = parallel.mesh_of(devices, fsdp)
+        like = parallel.placed(shapes, lambda x: parallel.sharding(x.shape, grid))
+    else:
+        like = parallel.placed(shapes, lambda _: parallel.copy_in_each_process())
+    if run.width is None:
+        place = checkpoint.folder(run.folder)
+        return checkpoint.restore(place, run.step, {run.which: like})[run.which]
+    return _average(run, like)
+
+
+def _average(run, like):
+    """The average of the run's width at its step, from the snapshots of its profiles."""
+    place, target = checkpoint.folder(run.folder, 'ema'), posthoc.gamma(run.width)
+    profiles = dict(enumerate(build.gammas(run.config)))
+    pairs = [(s, i) for s in checkpoint.steps_in(place) if s <= run.step for i in profiles]
+    if not pairs:
+        raise ValueError(f'no snapshot of the profiles up to step {run.step} in {place}')
+    steps, gammas = zip(*((s, profiles[i]) for s, i in pairs))
+    weights = posthoc.weights(steps, gammas, run.step, target)
+    far = posthoc.residual(weights, steps, gammas, run.step, target)
+    if far > _FAR:
+        print(
+            f'warning: the average of width {run.width:g} at step {run.step} is missed by {far:.0%} '
+            f'from snapshots of the steps {", ".join(map(str, sorted(set(steps))))}: take a step '
+            'with a snapshot, or train with a smaller ema.snapshot_every',
+            file=sys.stderr,
+        )
+
+    def read(step, i):
+        item = f'profile_{i}'
+        checkpoint.choose(place, step, (item,))  # whole
+        return checkpoint.restore(place, step, {item: shapes})[item]
+
+    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
+    total = posthoc.combine((read(*pair) for pair in pairs), weights)
+    return jax.tree.map(
+        lambda x, l: jax.make_array_from_callback(x.shape, l.sharding, lambda i: x[i]), total, like
+    )
 
 
 def origin(run: Run) -> dict:

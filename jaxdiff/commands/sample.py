@@ -40,6 +40,7 @@ def prepare(
     overrides: list[tuple[str, str]],
     step: int | None = None,
     ema: bool = True,
+    ema_width: float | None = None,
     seed: int = 0,
     labels: list[str] | None = None,
     out: str | None = None,
@@ -53,6 +54,7 @@ def prepare(
       overrides: of the config's `sample.` keys, such as ('sample.steps', '20').
       step: which checkpoint; None is the newest.
       ema: the averaged parameters rather than the last ones.
+      ema_width: of an average made of the run's profiles instead, see `posthoc`.
       labels: classes to draw, by number or name, taken in turn; None takes all classes in turn.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
 
@@ -61,7 +63,7 @@ def prepare(
     """
     if not 0 <= seed < 2**32:
         raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
-    trained = runs.find(workdir, overrides, step, ema)
+    trained = runs.find(workdir, overrides, step, ema, ema_width)
     names = trained.made['data']['class_names']
     chosen = choose_labels(labels, names, trained.model.num_classes, trained.config.sample.num)
     made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}

@@ -101,14 +101,17 @@ def run(job: Job) -> epath.Path | None:
         state = _train(job, training, state, saved, kept, stop)
         for writer in filter(None, (saved, kept)):
             writer.check(wait=True)
-    if int(state.step) < job.config.train.steps:
+        if int(state.step) < job.config.train.steps:
+            if distributed.primary():
+                print(
+                    f'preempted: saved step {int(state.step)}; the same command goes on from it',
+                    file=sys.stderr,
+                )
+            return None
+        picture = _sampler(job, made)(job.config.train.steps, state.ema)
         if distributed.primary():
-            print(f'preempted: saved step {int(state.step)}; the same command goes on from it')
-        return None
-    picture = _sampler(job, made)(job.config.train.steps, state.ema)
-    if distributed.primary():
-        title = f'{job.workdir.name}, step {job.config.train.steps}'
-        curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
+            title = f'{job.workdir.name}, step {job.config.train.steps}'
+            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
     return picture
 
 

@@ -47,7 +47,7 @@ def run(
       log: called as log(step, loss=..., grad_norm=..., ...).
       save: called as save(state, loss) every `checkpoint_every` steps and at the last.
       sample: called as sample(step, averaged parameters) every `sample_every` steps but the last.
-      snapshot: called as snapshot(state) every `snapshot_every` steps.
+      snapshot: called as snapshot(state) every `snapshot_every` steps and at the last; 0: never.
       stop: asked once after each step.
 
     Raises: Unhealthy where `bad_steps` steps in a row were skipped; nothing of them is saved.
@@ -84,7 +84,7 @@ def run(
             last = stop(step) or step == steps
             save_due = last or due(checkpoint_every, step)
             sample_due = due(sample_every, step) and not last
-            snapshot_due = due(snapshot_every, step)
+            snapshot_due = snapshot_every and (last or due(snapshot_every, step))
             if save_due or sample_due or snapshot_due or due(log_every, step):
                 queued = pending[-_AHEAD:]
                 for i, metrics in enumerate(queued):

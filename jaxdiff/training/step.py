@@ -37,7 +37,7 @@ def train_step(
 ) -> tuple[TrainState, dict[str, Array]]:
     """One optimiser step on the mean loss over the global batch.
 
-    Where the loss or the gradient isn't finite, nothing moves but the count of steps.
+    Where the loss or the gradient isn't finite, the parameters and the optimiser stand still.
 
     Args:
       batch: this device's rows, with 'index' [b] their indices in the global batch.
@@ -69,22 +69,21 @@ def train_step(
     good = jnp.isfinite(value) & jnp.isfinite(norm)
     updates, optimizer_state = optimizer.update(grads, state.optimizer, state.params)
     params = optax.apply_updates(state.params, updates)
-    moved = (
-        params,
-        ema.update(state.ema, params, state.step, ema_decay, ema_warmup),
-        tuple(
-            posthoc.update(p, params, state.step, gamma)
-            for p, gamma in zip(state.profiles, gammas, strict=True)
-        ),
-        optimizer_state,
+    average = ema.update(state.ema, params, state.step, ema_decay, ema_warmup)
+    params, average, optimizer_state = jax.tree.map(
+        lambda new, old: jnp.where(good, new, old),
+        (params, average, optimizer_state),
+        (state.params, state.ema, state.optimizer),
     )
-    stayed = (state.params, state.ema, state.profiles, state.optimizer)
-    taken = jax.tree.map(lambda new, old: jnp.where(good, new, old), moved, stayed)
+    profiles = tuple(  # a profile is one of all steps: a skipped one counts as standing still
+        posthoc.update(profile, params, state.step, gamma)
+        for profile, gamma in zip(state.profiles, gammas, strict=True)
+    )
     skipped = jnp.where(good, 0, 1)
     in_row = skipped * (state.health.in_row + 1)
     now = Health(state.health.skipped + skipped, in_row, state.health.rollbacks)
     metrics = {'loss': value, 'grad_norm': norm, 'in_row': in_row} | bins
-    return TrainState(state.step + 1, *taken, now), metrics
+    return TrainState(state.step + 1, params, average, profiles, optimizer_state, now), metrics
 
 
 def step_key(key: Array, state: TrainState) -> Array:
