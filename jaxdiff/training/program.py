@@ -62,7 +62,7 @@ def exchanged(text: str) -> dict[str, Collective]:
     computations, entry = _parse(text)
     size = {line.name: _bytes(line.shape) for lines in computations.values() for line in lines}
 
-    def walk(computation, times=1, fused=False):
+    def walk(computation, times=1):
         """{what tells an operation from others: (kind, times, bytes)} of all that is run."""
         found = {}
         for line in computations[computation]:
@@ -71,16 +71,16 @@ def exchanged(text: str) -> dict[str, Collective]:
                 given = sum(size[name] for name in _OPERAND.findall(line.operands))
                 # What a '-start' gives is a tuple of what it takes and what will come.
                 came = size[line.name] - (given if kind != line.operation else 0)
-                # TPUs spread an operation over several fusions, in each of which it stands, and
-                # know a reduce-scatter only as a fusion of an all-reduce.
-                name = _CHANNEL.findall(line.rest)[0] if fused else line.name
+                # TPUs spread one operation over several fusions, in each of which it stands, and
+                # know a reduce-scatter only as a fusion of an all-reduce with slices.
+                spread = '"async_collective_fusion_config"' in line.rest
+                name = _CHANNEL.search(line.rest)[0] if spread else line.name
                 kind = 'reduce-scatter' if 'all-reduce-scatter' in computation else kind
                 found[kind, name] = kind, times, max(given, came)
             if not line.operation.endswith(('-update', '-done')):  # which only name their start's
                 runs = _RUNS.search(line.rest)
                 for called in _called(line.rest):
-                    turns = times * int(runs[1] if runs else 1)
-                    found |= walk(called, turns, line.operation == 'fusion')
+                    found |= walk(called, times * int(runs[1] if runs else 1))
         return found
 
     counts, sizes = collections.Counter(), collections.Counter()

@@ -63,8 +63,9 @@ def test_one_device_exchanges_nothing():
     assert program.exchanged(compiled(f, (8, 6), devices=1).as_text()) == {}
 
 
-# As XLA writes programs for TPUs: operations that begin and end, and such in computations of their own.
-ASYNCHRONOUS = """HloModule jit_step, is_scheduled=true, num_partitions=4
+# As XLA writes programs for TPUs: operations that begin and end, and such in computations of their
+# own; one spread over fusions; a reduce-scatter as an all-reduce with a slice.
+TPU = """HloModule jit_step, is_scheduled=true, num_partitions=4
 
 %async_computation (param_0: f32[2,8]) -> f32[8,8] {
   %param_0 = f32[2,8]{1,0:T(2,128)} parameter(0)
@@ -77,12 +78,34 @@ ASYNCHRONOUS = """HloModule jit_step, is_scheduled=true, num_partitions=4
   ROOT %sum = f32[] add(%x, %y)
 }
 
-ENTRY %main.7 (a: f32[2,8], b: bf16[16]) -> (f32[8,8], bf16[16], f32[8,8]) {
+%async_collective_fusion.1 (param_1: bf16[2,8]) -> (bf16[8,8], u32[]) {
+  %param_1 = bf16[2,8]{1,0} parameter(0)
+  %all-gather.1 = bf16[8,8]{1,0} all-gather(%param_1), channel_id=1, backend_config={SPREAD}
+  ROOT %one = (bf16[8,8]{1,0}, u32[]) custom-call(%all-gather.1), custom_call_target="begin"
+}
+
+%fusion.2 (param_2: bf16[2,8]) -> bf16[8,8] {
+  %param_2 = bf16[2,8]{1,0} parameter(0)
+  ROOT %all-gather.2 = bf16[8,8]{1,0} all-gather(%param_2), channel_id=1, backend_config={SPREAD}
+}
+
+%all-reduce-scatter (input_0: f32[8,8]) -> f32[2,8] {
+  %input_0 = f32[8,8]{1,0} parameter(0)
+  %all-reduce.1 = f32[8,8]{1,0} all-reduce(%input_0), channel_id=1, to_apply=%add
+  ROOT %slice = f32[2,8]{1,0} slice(%all-reduce.1), slice={[0:2], [0:8]}
+}
+
+ENTRY %main.7 (a: f32[2,8], b: bf16[16], c: bf16[2,8], d: f32[8,8]) -> (f32[8,8], bf16[16]) {
   %a = f32[2,8]{1,0:T(2,128)} parameter(0)
   %b = bf16[16]{0:T(256)(128)(2,1)} parameter(1)
+  %c = bf16[2,8]{1,0} parameter(2)
+  %d = f32[8,8]{1,0} parameter(3)
   %begun = (f32[2,8]{1,0:T(2,128)}, f32[8,8]{1,0:T(8,128)S(1)}) all-gather-start(%a), dimensions={0}
   %begun.2 = ((f32[2,8]{1,0}), f32[8,8]{1,0}, u32[]{:S(2)}) async-start(%a), calls=%async_computation
   %reduced = bf16[16]{0:T(256)(128)(2,1)} all-reduce-start(%b), to_apply=%add
+  %spread.1 = (bf16[8,8]{1,0}, u32[]) fusion(%c), kind=kCustom, calls=%async_collective_fusion.1
+  %spread.2 = bf16[8,8]{1,0} fusion(%c), kind=kCustom, calls=%fusion.2
+  %scattered = f32[2,8]{1,0} fusion(%d), kind=kCustom, calls=%all-reduce-scatter
   %done = f32[8,8]{1,0:T(8,128)} all-gather-done(%begun)
   %done.2 = f32[8,8]{1,0:T(8,128)} async-done(%begun.2), calls=%async_computation
   %done.3 = bf16[16]{0:T(256)(128)(2,1)} all-reduce-done(%reduced)
@@ -91,10 +114,11 @@ ENTRY %main.7 (a: f32[2,8], b: bf16[16]) -> (f32[8,8], bf16[16], f32[8,8]) {
 """
 
 
-def test_operations_that_begin_and_end_count_once():
-    assert program.exchanged(ASYNCHRONOUS) == {
+def test_operations_that_begin_and_end_or_are_spread_count_once():
+    assert program.exchanged(TPU.replace('SPREAD', '"async_collective_fusion_config":{}')) == {
         'all-reduce': program.Collective(1, 32),
-        'all-gather': program.Collective(2, 2 * 256),
+        'all-gather': program.Collective(3, 256 + 256 + 128),
+        'reduce-scatter': program.Collective(1, 256),
     }
 
 

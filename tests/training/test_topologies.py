@@ -81,7 +81,7 @@ def alone():
 TOPOLOGIES = [
     pytest.param('pmap', 2, 1, marks=pytest.mark.slow),
     pytest.param('pmap', 4, 1, marks=pytest.mark.slow),
-    pytest.param('pmap', 8, 1),
+    pytest.param('pmap', 8, 1, marks=pytest.mark.slow),
     pytest.param('mesh', 8, 8, marks=pytest.mark.slow),
     pytest.param('mesh', 8, 4),
     pytest.param('mesh', 8, 1, marks=pytest.mark.slow),
@@ -109,6 +109,7 @@ def test_in_double_precision_all_agree_to_rounding(alone_in_double, x64, driver,
     assert_the_same_run(alone_in_double, other, 1e-10)
 
 
+@pytest.mark.slow
 def test_remat_changes_nothing(alone):
     assert_the_same_run(alone, train('mesh', 2, 2, net__remat=True), 1e-4)
 
