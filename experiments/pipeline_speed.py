@@ -4,7 +4,6 @@ python experiments/pipeline_speed.py digits
 """
 
 import argparse
-import functools
 import time
 
 from jaxdiff import config as configs, devices
@@ -22,18 +21,14 @@ def main() -> None:
     import jax
 
     from jaxdiff import build, data
-    from jaxdiff.training import parallel, state as states
-    from jaxdiff.training.step import train_step
 
     dataset = build.dataset(config)
     model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
-    optimizer, key = build.optimizer(config), jax.random.key(config.seed)
-    loss = build.training_loss(config, model)
-    step = functools.partial(train_step, loss=loss, optimizer=optimizer, key=key)
-    driver = parallel.pmap(step, jax.local_devices())
+    key = jax.random.key(config.seed)
+    driver = build.driver(config, build.train_step(config, model, key), jax.devices())
     batches = data.batches(dataset, config.train.batch_size, config.seed, config.data.flip)
     stream, batch = data.stream(batches), driver.put_batch(batches[0])
-    state = [driver.put_state(states.init(build.init(model, key), optimizer))]
+    state = [driver.put_state(build.train_state(config, model, key))]
 
     def train():
         state[0], metrics = driver.step(state[0], batch)

@@ -30,7 +30,7 @@ def main(arguments: list[str] | None = None) -> None:
             '; the same command goes on from the last checkpoint' if args.command == 'train' else ''
         )
         print(f'\nstopped{rest}', file=sys.stderr)
-        sys.exit(130)
+        _leave(130)
 
 
 def _refuse(command, error, code):
@@ -38,6 +38,10 @@ def _refuse(command, error, code):
         raise error
     who = command if _speaks() else f'{command} in a process other than the first'
     print(f'jaxdiff {who}: {" ".join(str(error).split())}', file=sys.stderr)
+    _leave(code)
+
+
+def _leave(code):
     if 'jax' in sys.modules:
         from jaxdiff import distributed
 

@@ -61,6 +61,9 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
             raise
         return  # a TPU machine that belongs to no cluster
     sys.excepthook = _fail
+    # Gloo, from C++, writes to the standard output, which is for the paths of what was made.
+    sys.stdout = os.fdopen(os.dup(1), 'w')
+    os.dup2(2, 1)
 
 
 def _check(coordinator, num_processes, process_id):

@@ -136,8 +136,9 @@ def _table(title, rows):
 def _parameters(params):
     counts = collections.Counter()
     for path, x in jax.tree.leaves_with_path(params):
-        names = [key.key for key in path if key.key not in ('params', 'net')]
-        counts[names[0].partition('_')[0]] += x.size  # such as 'down', of 'down_0_block_0'
+        names = jax.tree_util.keystr(path, simple=True, separator='/').split('/')
+        name = next(name for name in names if name not in ('net', 'params'))
+        counts[name.partition('_')[0]] += x.size  # such as 'down', of 'down_0_block_0'
     rows = [(name, f'{count:,}', '') for name, count in counts.most_common()]
     yield from _table('parameters', [*rows, ('sum', f'{counts.total():,}', '')])
 

@@ -117,7 +117,7 @@ def _average(run, like):
     shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
     total = posthoc.combine((read(*pair) for pair in pairs), weights)
     return jax.tree.map(
-        lambda x, l: jax.make_array_from_callback(x.shape, l.sharding, lambda i: x[i]), total, like
+        lambda x, s: jax.make_array_from_callback(x.shape, s.sharding, lambda i: x[i]), total, like
     )
 
 

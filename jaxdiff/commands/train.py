@@ -191,12 +191,12 @@ def _stretch(job, training, state, saved, kept, stop):
 
 def _roll_back(job, training, saved, bad, rollbacks):
     """The state of the last checkpoint from before the bad steps, to go on in another order."""
-    for step in reversed(checkpoint.steps_in(checkpoint.folder(job.workdir))):
-        if step < bad.first:
-            break
-        saved.delete(step)  # it holds the good parameters too, but lies on the way that went wrong
-    else:
-        step = None
+    saved.check(wait=True)
+    steps = checkpoint.steps_in(saved.place)
+    # One saved among the bad steps, by a preemption, has the same parameters as before them.
+    step = max((s for s in steps if s < bad.first), default=min(steps, default=None))
+    for later in (s for s in steps if s > step):
+        saved.delete(later)
     state = _state(job, training, step)
     if distributed.primary():
         print(
@@ -205,7 +205,9 @@ def _roll_back(job, training, saved, bad, rollbacks):
             file=sys.stderr,
         )
     where = training.like.health.rollbacks.sharding
-    return state._replace(health=state.health._replace(rollbacks=parallel.scalar(rollbacks, where)))
+    now = {'in_row': 0, 'rollbacks': rollbacks}
+    now = {name: parallel.scalar(value, where) for name, value in now.items()}
+    return state._replace(health=state.health._replace(**now))
 
 
 def _explain(job, training, bad, rollbacks):

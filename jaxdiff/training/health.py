@@ -79,7 +79,7 @@ def explain(
     Args: as those of `loss` in `step`; `examples` are the rows' numbers in the data set, [b].
     """
 
-    def alone(row):
+    def alone(params, row):
         def value(params):
             losses, logsnr = loss(params, jax.tree.map(lambda x: x[None], row), key)
             return losses[0], logsnr[0]
@@ -87,7 +87,8 @@ def explain(
         (value, logsnr), grads = jax.value_and_grad(value, has_aux=True)(params)
         return value, logsnr, optax.tree.norm(grads)
 
-    found = jax.jit(lambda batch: jax.lax.map(alone, batch))(batch)
+    each = jax.jit(lambda params, batch: jax.lax.map(lambda row: alone(params, row), batch))
+    found = each(params, batch)
     values, levels, norms = (np.asarray(x) for x in found)
     bad = np.flatnonzero(~np.isfinite(values) | ~np.isfinite(norms))
     if not len(bad):

@@ -45,7 +45,8 @@ def run(
     Args:
       stream: host batches, the first one that of the state's next step.
       log: called as log(step, loss=..., grad_norm=..., ...).
-      save: called as save(state, loss) every `checkpoint_every` steps and at the last.
+      save: called as save(state, loss) every `checkpoint_every` steps, unless that step was skipped,
+        and at the last.
       sample: called as sample(step, averaged parameters) every `sample_every` steps but the last.
       snapshot: called as snapshot(state) every `snapshot_every` steps and at the last; 0: never.
       stop: asked once after each step.
@@ -98,6 +99,8 @@ def run(
                 bar.set_postfix(
                     loss=f'{numbers["loss"]:.4f}', wait=f'{numbers["data_wait_share"]:.0%}'
                 )
+                if records[-1]['in_row'] and not last:
+                    save_due = snapshot_due = False  # nothing moved, and the way may be left
                 if save_due:
                     save(driver.get(state), numbers['loss'])
                 if snapshot_due:

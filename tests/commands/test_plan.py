@@ -1,4 +1,5 @@
 import functools
+import itertools
 import os
 import re
 import subprocess
@@ -118,6 +119,14 @@ def test_a_set_that_is_not_here_is_planned_from_its_description(tmp_path):
     assert head[2] == 'batch     128 examples, 16 a device'
     assert tables(head)['parameters']['sum'][0] == 35_746_307
     assert not list(tmp_path.iterdir())
+
+
+def test_a_learned_schedule_is_a_part_of_the_parameters():
+    changes = {'diffusion__schedule': 'learned', 'diffusion__embedding': 'logsnr'}
+    config = configs.load('digits', tiny.overrides(**changes, loss__name='variational'))
+    parameters = tables(itertools.islice(plan.run(plan.prepare(config)), 13))['parameters']
+    assert parameters['schedule'][0] > 0 and 'net' not in parameters
+    assert sum(value for value, *_ in parameters.values()) == 2 * parameters['sum'][0]
 
 
 @pytest.mark.parametrize(
