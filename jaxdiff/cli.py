@@ -23,7 +23,7 @@ def main(arguments: list[str] | None = None) -> None:
         for path in work():
             if _speaks():
                 print(path)
-    except (OSError, FloatingPointError) as error:
+    except (OSError, FloatingPointError, MemoryError) as error:
         _refuse(args.command, error, 3)
     except KeyboardInterrupt:
         rest = (
@@ -128,6 +128,20 @@ def _export(args):
     return lambda: export.run(job)
 
 
+def _plan(args):
+    from jaxdiff import config as configs
+
+    config = configs.load(args.config, args.overrides)
+    if args.topology:
+        devices.use_host()
+    devices.use_cores(config.train.batch_size, config.train.accumulate, args.devices)
+    _quiet()
+    from jaxdiff.commands import plan
+
+    job = plan.prepare(config, args.topology)
+    return lambda: plan.run(job)
+
+
 def _without_accelerators():
     """Leaves them to a run that may be using them."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -151,6 +165,7 @@ _COMMANDS = {
     'checkpoints': _checkpoints,
     'export': _export,
     'launch': _launch,
+    'plan': _plan,
 }
 
 
@@ -215,6 +230,13 @@ def _parse(arguments):
         '--restarts', type=_natural, default=3, help='times to start again when a process dies'
     )
     launch.add_argument('arguments', nargs=argparse.REMAINDER, help='-- and the command to launch')
+
+    plan = add('plan', help='what a training run will ask of its devices')
+    _config(plan)
+    plan.add_argument('--devices', type=_positive, help='CPU devices to plan for')
+    plan.add_argument(
+        '--topology', default='', help='TPUs to compile for that are not here, such as v5e:16x16'
+    )
 
     for command in (sample, export):
         command.add_argument(

@@ -28,5 +28,13 @@ def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None =
     os.environ['NPROC'] = str(max(2 * count, int(os.environ.get('NPROC') or os.cpu_count() or 1)))
 
 
+def use_host() -> None:
+    """Leaves accelerators alone, and keeps libtpu from looking for the TPU that it compiles for.
+
+    Must run before jax is imported.
+    """
+    os.environ |= {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+
+
 def _fits(batch_size, devices, parts):
     return batch_size is None or (batch_size % (devices * parts) == 0 and batch_size >= 8 * devices)

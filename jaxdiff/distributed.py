@@ -7,6 +7,7 @@ agreed on here is a collective operation: all processes must come to it, from th
 import importlib.util
 import os
 import sys
+from typing import Any
 
 import jax
 import numpy as np
@@ -64,6 +65,7 @@ def initialize(coordinator: str | None, num_processes: int | None, process_id: i
     # Gloo, from C++, writes to the standard output, which is for the paths of what was made.
     sys.stdout = os.fdopen(os.dup(1), 'w')
     os.dup2(2, 1)
+    barrier('joined')  # at once: later one may be busy for longer than Gloo waits, see below
 
 
 def _check(coordinator, num_processes, process_id):
@@ -156,3 +158,14 @@ def barrier(name: str) -> None:
     """Waits, as long as it takes, until all processes are at the barrier of this name."""
     if jax.process_count() > 1:
         multihost_utils.sync_global_devices(name)
+
+
+def compile_together(program: Any, *args: Any) -> None:
+    """Compiles a jitted program in all processes before any of them goes on to run it.
+
+    On CPUs, processes that exchange for the first time in a program wait 30 seconds for each other,
+    and one may compile for longer what another finds in a cache; JAX's own is process 0's alone.
+    """
+    if jax.process_count() > 1:
+        program.lower(*args).compile()
+        barrier('compiled')

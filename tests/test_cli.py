@@ -112,34 +112,50 @@ def _arrays(workdir):
     return arrays
 
 
+def refused(capsys, *arguments):
+    """The line with which it refuses in this process, of eight devices."""
+    with pytest.raises(SystemExit) as ended:
+        cli.main(list(map(str, arguments)))
+    stderr = capsys.readouterr().err.strip()
+    assert ended.value.code == 2 and len(stderr.splitlines()) == 1, stderr
+    return stderr
+
+
 BAD = {
     'unknown key': (['--config.train.step=3'], "unknown config key 'train.step'; the nearest is"),
     'wrong type': (['--config.train.steps=x'], "'train.steps' must be of type int"),
     'impossible': (['--config.diffusion.schedule=linear'], 'diffusion.schedule must be one of'),
     'no data': (['--config.data.name=', '--config.data.path=/nowhere'], '/nowhere does not exist'),
-    'devices': (['--config.train.batch_size=33'], 'must be a multiple of 2 devices'),
+    'devices': (['--config.train.batch_size=33'], 'must be a multiple of 8 devices'),
     'size': (['--config.net.multipliers=(1,1,1,1,1)'], 'divisible by 16'),
 }
 
 
 @pytest.mark.parametrize('name', BAD)
-def test_a_bad_request_is_one_line_and_writes_nothing(name, tmp_path):
+def test_a_bad_request_is_one_line_and_writes_nothing(name, tmp_path, capsys):
     flags, message = BAD[name]
-    done = jaxdiff('train', '--config', 'digits', '--workdir', tmp_path / 'run', *flags)
-    assert done.returncode == 2, done.stderr
-    assert message in done.stderr and len(done.stderr.strip().splitlines()) == 1, done.stderr
+    command = ['train', '--config', 'digits', '--workdir', tmp_path / 'run', *flags]
+    assert message in refused(capsys, *command)
     assert not (tmp_path / 'run').exists()
 
 
-def test_a_config_that_raises_is_one_line(tmp_path):
+def test_a_process_of_its_own_refuses_as_well(tmp_path):
+    flags, message = BAD['devices']
+    done = jaxdiff('train', '--config', 'digits', '--workdir', tmp_path / 'run', *flags)
+    assert done.returncode == 2 and not done.stdout and not (tmp_path / 'run').exists()
+    assert message.replace('8', '2') in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1, done.stderr
+
+
+def test_a_config_that_raises_is_one_line(tmp_path, capsys):
     (tmp_path / 'mine.py').write_text('def get_config():\n    return 1 / 0\n')
-    done = jaxdiff('train', '--config', tmp_path / 'mine.py', '--workdir', tmp_path / 'run')
-    assert done.returncode == 2
-    assert done.stderr.strip().endswith('mine.py:2 raised ZeroDivisionError: division by zero')
-    assert len(done.stderr.strip().splitlines()) == 1 and not (tmp_path / 'run').exists()
+    command = ['train', '--config', tmp_path / 'mine.py', '--workdir', tmp_path / 'run']
+    line = refused(capsys, *command)
+    assert line.endswith('mine.py:2 raised ZeroDivisionError: division by zero')
+    assert not (tmp_path / 'run').exists()
 
 
-def test_another_runs_folder_and_missing_checkpoints_and_labels(workdir):
+def test_another_runs_folder_and_missing_checkpoints_and_labels(workdir, capsys):
     before = sorted(workdir.rglob('*'))
     for command, message in (
         (train(workdir, train__steps=30, train__checkpoint_every=5, seed=1), 'seed: 0 -> 1'),
@@ -147,16 +163,15 @@ def test_another_runs_folder_and_missing_checkpoints_and_labels(workdir):
         (['sample', '--workdir', workdir, '--label', 'ten'], "no label 'ten'; it has 0"),
         (['sample', '--workdir', workdir.parent], 'no training run in'),
     ):
-        done = jaxdiff(*command)
-        assert done.returncode == 2 and message in done.stderr, done.stderr
-        assert len(done.stderr.strip().splitlines()) == 1
+        assert message in refused(capsys, *command)
     assert sorted(workdir.rglob('*')) == before
 
 
-def test_unknown_flags_and_commands_are_usage_errors():
+def test_unknown_flags_and_commands_are_usage_errors(capsys):
     for arguments in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
-        done = jaxdiff(*arguments)
-        assert done.returncode == 2 and 'usage: jaxdiff' in done.stderr
+        with pytest.raises(SystemExit) as ended:
+            cli.main(arguments)
+        assert ended.value.code == 2 and 'usage: jaxdiff' in capsys.readouterr().err
 
 
 def test_sampling_changes_its_own_section_of_the_config_only(capsys):

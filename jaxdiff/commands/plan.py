@@ -160,14 +160,19 @@ def _needed(compiled, held):
     found = program.memory(compiled)
     return {
         'temporaries': found.temporaries,
-        'program, padding': found.code + found.results + max(0, found.arguments - held),
+        'padding': max(0, found.arguments - held),
+        'program': found.code + found.results,
     }
 
 
 def _memory(held, limit, title):
     total = sum(held.values())
     of = f'of {_size(limit)}: {total / limit:.1%}' if limit else ''
-    notes = {'temporaries': 'activations, gradients, gathered parameters'}
+    notes = {
+        'temporaries': 'activations, gradients, gathered parameters',
+        'padding': 'of the above, as the device lays arrays out',
+        'program': 'its code, and results besides the state',
+    }
     rows = [(label, _size(count), notes.get(label, '')) for label, count in held.items()]
     yield from _table('memory of each device', [*rows, (title, _size(total), of)])
 
@@ -189,7 +194,7 @@ def _work(job, compiled):
 
 def _exchange(compiled):
     found = program.exchanged(compiled.as_text())
-    rows = [(kind, _size(c.bytes), f'{c.count} operations') for kind, c in found.items()]
+    rows = [(kind, _size(c.bytes), f'by {c.count} operation(s)') for kind, c in found.items()]
     yield from _table('exchanged in a step', rows or [('nothing', '', '')])
 
 

@@ -149,7 +149,10 @@ def draw_all(
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
         cond = {} if labels is None else {'label': put(labels[index])}
-        drawn = draw(params, cond, put(keys))
+        keys = put(keys)
+        if not start:
+            distributed.compile_together(draw, params, cond, keys)
+        drawn = draw(params, cond, keys)
         images = np.asarray(multihost_utils.process_allgather(drawn, tiled=True))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
         yield images.take(range(min(batch, num - start)), axis=example_axis)

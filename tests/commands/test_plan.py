@@ -124,7 +124,7 @@ def test_a_set_that_is_not_here_is_planned_from_its_description(tmp_path):
 def test_a_learned_schedule_is_a_part_of_the_parameters():
     changes = {'diffusion__schedule': 'learned', 'diffusion__embedding': 'logsnr'}
     config = configs.load('digits', tiny.overrides(**changes, loss__name='variational'))
-    parameters = tables(itertools.islice(plan.run(plan.prepare(config)), 13))['parameters']
+    parameters = tables(itertools.islice(plan.run(plan.prepare(config)), 14))['parameters']
     assert parameters['schedule'][0] > 0 and 'net' not in parameters
     assert sum(value for value, *_ in parameters.values()) == 2 * parameters['sum'][0]
 
