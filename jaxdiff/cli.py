@@ -22,7 +22,7 @@ def main(arguments: list[str] | None = None) -> None:
     try:
         for path in work():
             if _speaks():
-                print(path)
+                print(path, flush=True)
     except (OSError, FloatingPointError, MemoryError) as error:
         _refuse(args.command, error, 3)
     except KeyboardInterrupt:
@@ -134,7 +134,9 @@ def _plan(args):
     config = configs.load(args.config, args.overrides)
     if args.topology:
         devices.use_host()
-    devices.use_cores(config.train.batch_size, config.train.accumulate, args.devices)
+    else:
+        devices.use_cores(config.train.batch_size, config.train.accumulate, args.devices)
+    os.environ.setdefault('XLA_PYTHON_CLIENT_PREALLOCATE', 'false')  # of a GPU it needs nothing
     _quiet()
     from jaxdiff.commands import plan
 
@@ -233,9 +235,10 @@ def _parse(arguments):
 
     plan = add('plan', help='what a training run will ask of its devices')
     _config(plan)
-    plan.add_argument('--devices', type=_positive, help='CPU devices to plan for')
-    plan.add_argument(
-        '--topology', default='', help='TPUs to compile for that are not here, such as v5e:16x16'
+    where = plan.add_mutually_exclusive_group()
+    where.add_argument('--devices', type=_positive, help='CPU devices to plan for')
+    where.add_argument(
+        '--topology', default='', help="TPUs that aren't here, such as v5e:16x16; needs libtpu"
     )
 
     for command in (sample, export):

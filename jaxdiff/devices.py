@@ -29,11 +29,20 @@ def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None =
 
 
 def use_host() -> None:
-    """Leaves accelerators alone, and keeps libtpu from looking for the TPU that it compiles for.
+    """Keeps jax to the CPU, from which libtpu compiles for TPUs that aren't there.
 
-    Must run before jax is imported.
+    Must run before jax is imported. Without the rest libtpu looks for a TPU's host, lets one process
+    at a time compile, and writes logs.
     """
-    os.environ |= {'JAX_PLATFORMS': 'cpu', 'TPU_SKIP_MDS_QUERY': '1'}
+    os.environ['JAX_PLATFORMS'] = 'cpu'
+    os.environ |= {
+        'TPU_SKIP_MDS_QUERY': '1',
+        'TPU_ACCELERATOR_TYPE': 'v5litepod-4',  # any: only asked for
+        'TPU_WORKER_HOSTNAMES': 'localhost',
+        'TPU_WORKER_ID': '0',
+        'TPU_LOG_DIR': 'disabled',
+        'ALLOW_MULTIPLE_LIBTPU_LOAD': '1',
+    }
 
 
 def _fits(batch_size, devices, parts):

@@ -1,4 +1,4 @@
-"""Training runs as a user starts them: real processes of the command line."""
+"""Training runs as a user starts them: by the command line, in real processes."""
 
 import json
 import os
@@ -12,6 +12,8 @@ import jax
 import numpy as np
 import tiny
 
+from jaxdiff import cli
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 STATE = ('params', 'ema', 'profiles', 'optimizer', 'health')
 
@@ -20,6 +22,15 @@ def arguments(workdir, *flags, **changes):
     """The arguments of `jaxdiff train` for a tiny run whose number of steps may be raised."""
     given = tiny.flags(optimizer__decay='constant', **changes)
     return ['train', '--config', 'digits', '--workdir', str(workdir), *flags, *given]
+
+
+def here(*arguments):
+    """Runs the command line in this process: its exit code."""
+    try:
+        cli.main([str(argument) for argument in arguments])
+    except SystemExit as stopped:
+        return stopped.code
+    return 0
 
 
 def start(*arguments, program=('-m', 'jaxdiff'), before=(), environment=None, **popen):
@@ -38,6 +49,13 @@ def start(*arguments, program=('-m', 'jaxdiff'), before=(), environment=None, **
 def finish(*arguments, **options):
     """Runs it to its end: (exit code, stdout, stderr)."""
     return end(start(*arguments, **options))
+
+
+def succeed(*arguments, **options):
+    """Runs it to its good end: stderr."""
+    code, _, stderr = finish(*arguments, **options)
+    assert code == 0, stderr
+    return stderr
 
 
 def end(process):

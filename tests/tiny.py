@@ -29,17 +29,21 @@ def flags(**changes):
 
 
 def newest(workdir):
-    """(step, {item: tree}) of the newest checkpoint, read by Orbax alone."""
+    """(step, {item: tree}) of the newest checkpoint."""
+    folders = (pathlib.Path(workdir) / 'checkpoints').iterdir()
+    step = max(int(p.name) for p in folders if p.name.isdecimal())
+    return step, saved(workdir, step)
+
+
+def saved(workdir, step):
+    """{item: tree} of the checkpoint at `step`, read by Orbax alone."""
     import orbax.checkpoint as ocp
 
-    folder = max(
-        (p for p in (pathlib.Path(workdir) / 'checkpoints').glob('*') if p.name.isdecimal()),
-        key=lambda p: int(p.name),
-    ).resolve()
+    folder = (pathlib.Path(workdir) / 'checkpoints' / str(step)).resolve()
     items = {
         p.name: ocp.StandardCheckpointer().restore(p)
         for p in folder.iterdir()
         if p.name in ('params', 'ema', 'profiles', 'optimizer', 'health')
     }
     items['made'] = json.loads((folder / 'made' / 'metadata').read_text())
-    return int(folder.name), items
+    return items

@@ -26,7 +26,7 @@ def check_writable(folder: epath.Path) -> None:
 
 
 def check_shared(folder: epath.Path) -> None:
-    """Makes a folder; raises a ValueError where the processes of a job see different ones."""
+    """Makes a folder; raises an OSError where the processes of a job see different ones."""
     token = distributed.agree(secrets.randbelow(2**31))
     mark = folder / f'.job_{token}'
     if distributed.primary():
@@ -37,7 +37,7 @@ def check_shared(folder: epath.Path) -> None:
     if distributed.primary():
         mark.unlink()
     if not seen:
-        raise ValueError(f'the processes see different folders at {folder}: give a shared one')
+        raise OSError(f'the processes see different folders at {folder}: give a shared one')
 
 
 @contextlib.contextmanager

@@ -15,7 +15,6 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data
-from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
 from jaxdiff.data.describe import describe
 from jaxdiff.training import hardware, parallel, program
 from jaxdiff.training.state import TrainState
@@ -40,7 +39,7 @@ def prepare(config: ConfigDict, topology: str = '') -> Job:
     """Checks config, data and devices against each other.
 
     Args:
-      topology: TPUs to compile for, as TYPE:SHAPE, see `hardware.tpus`; '' takes the devices at hand.
+      topology: TPUs to compile for, TYPE:SHAPE, see `hardware.tpus`; '' takes the devices at hand.
 
     Raises: ValueError, FileNotFoundError or ImportError where that can't be planned.
     """
@@ -59,7 +58,9 @@ def run(job: Job) -> Iterator[str]:
     Raises: MemoryError where a device has less memory than the step needs.
     """
     yield from _head(job)
-    state = jax.eval_shape(functools.partial(train_state, job.config, job.model), jax.random.key(0))
+    state = jax.eval_shape(
+        functools.partial(build.train_state, job.config, job.model), jax.random.key(0)
+    )
     yield from _parameters(state.params)
     step, state, batch = on_devices(job, state)
     held, limit = _held(state, batch), hardware.memory(job.devices[0])
@@ -76,21 +77,22 @@ def run(job: Job) -> Iterator[str]:
     yield from _exchange(compiled)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
-            f'a step needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: {_ADVICE}'
+            f'a step needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: '
+            f'{_ADVICE}'
         )
 
 
 def on_devices(job: Job, state: TrainState):
     """(the step as it is spread over the job's devices, the shapes of its state, of its batch).
 
-    For TPUs that aren't there pmap is planned by a mesh that shards nothing: pmap itself wants them.
+    For TPUs that aren't there pmap is planned as a mesh that shards nothing.
     """
     config, devices = job.config, job.devices
     if job.topology and config.train.parallel == 'pmap':
         config = config.copy_and_resolve_references()
         config.train.parallel = 'mesh'
-    driver = build.driver(config, train_step(config, job.model, jax.random.key(0)), devices)
-    batch = batch_shapes(config, job.model, bool(job.dataset.class_names))
+    driver = build.driver(config, build.train_step(config, job.model, jax.random.key(0)), devices)
+    batch = build.batch_shapes(config, job.model, bool(job.dataset.class_names))
     if config.train.parallel == 'mesh':
         grid = parallel.mesh_of(devices, config.train.fsdp or len(devices))
         rows = NamedSharding(grid, PartitionSpec(grid.axis_names))
@@ -178,14 +180,14 @@ def _memory(held, limit, title):
 
 
 def _work(job, compiled):
-    work, devices = flops(job.config, job.model), len(job.devices)
+    work, devices = build.flops(job.config, job.model), len(job.devices)
     run = _operations(work * job.config.train.steps)
     rows = [
         ('operations', _operations(work), f'the whole run {run}'),
         ('  of each device', _operations(work / devices), ''),
     ]
-    # XLA counts a loop's body once; only on a CPU accumulation is no loop.
-    once = job.config.train.accumulate > 1 and job.devices[0].platform != 'cpu'
+    # XLA counts a loop's body once, and accumulation is one where `training.step` makes it one.
+    once = job.config.train.accumulate > 1 and jax.default_backend() != 'cpu'
     if moved := (compiled.cost_analysis() or {}).get('bytes accessed'):
         note = 'of each device' + ', the parts of accumulation counted once' * once
         rows.append(('bytes accessed', _size(moved), note))

@@ -7,7 +7,7 @@ from tensorflow_datasets.core import constants, naming
 
 from jaxdiff.data.dataset import Dataset, load
 from jaxdiff.data.find import OWN
-from jaxdiff.data.records import _check_features
+from jaxdiff.data.records import check_features
 
 
 def describe(
@@ -28,7 +28,7 @@ def describe(
             raise
     root = Path(data_dir or constants.get_default_data_dir()).expanduser()
     builder = _builder(name, root)
-    channels, class_names = _check_features(name, dict(builder.info.features.items()))
+    channels, class_names = check_features(name, dict(builder.info.features.items()))
     size = builder.info.features['image'].shape[:2]
     if image_size:
         size = (image_size, image_size)

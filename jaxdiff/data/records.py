@@ -27,7 +27,7 @@ def read(name: str, data_dir: str, split: str) -> Dataset:
     """
     root = Path(data_dir or constants.get_default_data_dir()).expanduser()
     builder = find(name, root)
-    channels, class_names = _check_features(name, dict(builder.info.features.items()))
+    channels, class_names = check_features(name, dict(builder.info.features.items()))
     try:
         records = _records(name, builder, split)
         fingerprint = _digest(builder.info, split, records)
@@ -74,7 +74,8 @@ def _parse(record):
     return feature['image'].bytes_list.value[0], label[0] if label else None
 
 
-def _check_features(name, features):
+def check_features(name: str, features: dict) -> tuple[int, tuple[str, ...]]:
+    """The channels and class names of a TFDS set's features; ValueError where they can't be used."""
     found = features.get('image')
     if not isinstance(found, tfds.features.Image):
         raise ValueError(f"{name} must have an 'image', it has {', '.join(features)}")

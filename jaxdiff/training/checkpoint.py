@@ -195,13 +195,13 @@ def settle(workdir: epath.Path) -> int | None:
     Broken ones are moved to `workdir`/broken, with a warning. Of those older than the newest whole
     one only what Orbax reads of them, their metrics, is looked at.
 
-    Raises: ValueError where there are checkpoints and none is whole.
+    Raises: OSError where there are checkpoints and none is whole.
     """
     place = folder(workdir)
     steps = steps_in(place)
     found, broken = _newest_whole(place, reversed(steps), ITEMS)
     if steps and found is None:
-        raise ValueError(
+        raise OSError(
             f'no checkpoint in {place} is whole ({_listed(broken)}): restore one from a copy, or '
             'give another --workdir to start anew'
         )

@@ -1,7 +1,7 @@
 """What a compiled program asks of each device: memory, and exchange with the others.
 
-Read from XLA's own analysis, and from the text of the program as it stands after all passes. Nothing
-is executed here.
+Read from XLA's own analysis, and from the text of the program as it stands after all passes.
+Nothing is executed here.
 """
 
 import collections

@@ -34,7 +34,11 @@ class Known(nn.Module):
 
 
 def walk(overrides):
-    """Mean and standard deviation of 512 images, as numbers in [-1, 1], of the data that it knows."""
+    """Mean and standard deviation of images as numbers in [-1, 1], of the data that it knows.
+
+    Of 128 images, 8192 independent numbers: their standard errors, 0.003 and 0.8 %, are a sixth of
+    what the tests allow.
+    """
     values = {
         'diffusion.prediction': 'x0',
         'diffusion.embedding': 'logsnr',
@@ -48,9 +52,9 @@ def walk(overrides):
     build.check(config)
     model = build.model(config, (8, 8, 1), 17, 10)._replace(net=Known())
     params = build.init(model, jax.random.key(0))
-    keys = jax.random.split(jax.random.key(0), 512)
+    keys = jax.random.split(jax.random.key(0), 128)
     run = jax.jit(build.sampling(config, model))
-    images = np.asarray(run(params, {'label': jnp.zeros(512, jnp.int32)}, keys))
+    images = np.asarray(run(params, {'label': jnp.zeros(128, jnp.int32)}, keys))
     values = images / 127.5 - 1
     return values.mean(), values.std()
 

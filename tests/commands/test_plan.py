@@ -10,8 +10,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxdiff import config as configs
-from jaxdiff.build.step import train_state
+from jaxdiff import build, config as configs
 from jaxdiff.commands import plan
 from jaxdiff.training import hardware
 
@@ -55,8 +54,8 @@ def by_mesh():
 def test_memory_is_what_real_arrays_take(fixture, request):
     found, job = request.getfixturevalue(fixture)
     config, key = job.config, jax.random.key(0)
-    make = functools.partial(train_state, config, job.model)
-    driver = plan.build.driver(config, lambda state, batch, **_: (state, {}), jax.devices())
+    make = functools.partial(build.train_state, config, job.model)
+    driver = build.driver(config, lambda state, batch, **_: (state, {}), jax.devices())
     like = driver.layout(jax.eval_shape(make, key))
     state = driver.put_state(
         jax.tree.map(lambda x: jax.device_put(np.zeros(x.shape, x.dtype), x.sharding), like)
@@ -153,7 +152,7 @@ def test_what_contradicts_is_refused(changes, message):
 @pytest.fixture
 def quick(monkeypatch):
     """A job whose step does nothing, on one device, and the means to give it another step."""
-    monkeypatch.setattr(plan, 'flops', lambda *_: 1e12)
+    monkeypatch.setattr(build, 'flops', lambda *_: 1e12)
     config = configs.load('digits', tiny.overrides(train__accumulate=2))
     job = plan.prepare(config)._replace(devices=jax.devices()[:1])
 

@@ -131,7 +131,7 @@ def test_all_damaged_is_an_error_that_says_so(tmp_path):
         flip(
             tmp_path / 'checkpoints' / str(step) / 'params' / '_METADATA', np.random.default_rng(0)
         )
-    with pytest.raises(ValueError, match='no checkpoint in .* is whole .step 2: params/_METADATA'):
+    with pytest.raises(OSError, match='no checkpoint in .* is whole .step 2: params/_METADATA'):
         checkpoint.settle(epath.Path(tmp_path))
 
 

@@ -134,7 +134,7 @@ def test_bytes_on_a_device_are_those_of_real_arrays():
 
 
 def test_what_a_program_needs():
-    """Its arguments are there, what it gives takes their place, and what is between is temporary."""
+    """What it gives takes the place of what it was given, where that is allowed."""
 
     def f(x):
         return jnp.tanh(x @ x) @ x
