@@ -326,7 +326,21 @@ def _speaks():
 
 
 def _quiet():
-    """Keeps Orbax's routine messages off the terminal; its errors stay."""
-    from absl import logging
+    """Keeps Orbax's messages off the terminal: of a save that fails there would be hundreds of lines.
 
-    logging.set_verbosity(logging.ERROR)
+    What it says as an error it raises too, and that becomes one line.
+    """
+    if os.environ.get('JAXDIFF_TRACEBACK'):
+        return
+    import logging
+
+    import absl.logging
+
+    absl.logging.set_verbosity(absl.logging.FATAL)
+    logging.getLogger('asyncio').setLevel(logging.CRITICAL)
+    sys.unraisablehook = _unraisable
+
+
+def _unraisable(error):
+    if 'Event loop is closed' not in str(error.exc_value):  # an array that a failed save gave up
+        sys.__unraisablehook__(error)

@@ -1,4 +1,3 @@
-import functools
 import json
 import subprocess
 import sys
@@ -8,45 +7,20 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
-from etils import epath
 
-from jaxdiff import build, config as configs, manifest
+from jaxdiff import build, config as configs
 from jaxdiff.build import names
 from jaxdiff.commands import export, run as runs, sample
 from jaxdiff.interop import safetensors, stablehlo
-from jaxdiff.training import checkpoint
-
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-    """A run of parameters drawn at random: its samples depend on each input of the network."""
-    config = configs.load('digits', tiny.overrides())
-    dataset = build.dataset(config)
-    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
-    like = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
-    draws = np.random.default_rng(0)
-    params = jax.tree.map(lambda x: draws.normal(0, 0.3, x.shape).astype(x.dtype), like)
-    path = epath.Path(tmp_path_factory.mktemp('run'))
-    writer = checkpoint.Writer(checkpoint.folder(path), keep=2)
-    for step in (3, 6):
-        items = {
-            'params': params,
-            'ema': jax.tree.map(lambda x, s=step: x * (1 - 0.01 * s), params),
-        }
-        writer.save(step, items, 1.0, manifest.manifest(config, dataset))
-        writer.check(wait=True)
-    writer.close()
-    (path / 'config.json').write_text(configs.dumps(config))
-    return str(path)
 
 
 @pytest.mark.parametrize('options', [{}, {'ema': False}, {'step': 3}])
-def test_the_parameters_are_the_checkpoints(workdir, tmp_path, options):
-    job = export.prepare(workdir, str(tmp_path / 'model.safetensors'), **options)
+def test_the_parameters_are_the_checkpoints(random_run, tmp_path, options):
+    job = export.prepare(random_run, str(tmp_path / 'model.safetensors'), **options)
     assert not list(tmp_path.iterdir())
     assert export.run(job) == [tmp_path / 'model.safetensors'] == list(tmp_path.iterdir())
     found, metadata = safetensors.load(tmp_path / 'model.safetensors', like=job.params)
-    wanted = runs.parameters(runs.find(workdir, **options))
+    wanted = runs.parameters(runs.find(random_run, **options))
     jax.tree.map(np.testing.assert_array_equal, found, wanted)
     made = json.loads(metadata['made'])
     assert made['step'] == options.get('step', 6)
@@ -78,10 +52,10 @@ def drawn(job, labels, seed):
     return np.asarray(sample.sampler(job.config, job.model)(job.params, cond, keys))
 
 
-def test_a_sampler_runs_in_a_process_without_jaxdiff_or_flax(workdir, tmp_path):
+def test_a_sampler_runs_in_a_process_without_jaxdiff_or_flax(random_run, tmp_path):
     """With any batch size; the same numbers, bit for bit, as here, and as `jaxdiff sample` gives."""
     overrides = [('sample.steps', '3'), ('sample.guidance', '2'), ('sample.eta', '0.5')]
-    job = export.prepare(workdir, str(tmp_path / 'sampler.stablehlo'), overrides)
+    job = export.prepare(random_run, str(tmp_path / 'sampler.stablehlo'), overrides)
     assert not list(tmp_path.iterdir())
     assert [p.name for p in export.run(job)] == ['sampler.stablehlo', 'sampler.json']
     done = subprocess.run(
@@ -93,7 +67,7 @@ def test_a_sampler_runs_in_a_process_without_jaxdiff_or_flax(workdir, tmp_path):
     np.testing.assert_array_equal(sixteen, drawn(job, np.arange(16) % 10, seed=0))
     np.testing.assert_array_equal(np.load(tmp_path / 'three.npy'), drawn(job, [4, 4, 0], seed=7))
     overrides += [('sample.num', '16'), ('sample.batch_size', '16')]
-    sample.run(sample.prepare(workdir, overrides, out=str(tmp_path / 'own')))
+    sample.run(sample.prepare(random_run, overrides, out=str(tmp_path / 'own')))
     own = np.load(tmp_path / 'own.npz')['samples'].astype(int)
     assert np.abs(own - sixteen).max() <= 1  # its batch is split over the devices: other rounding
     about = json.loads((tmp_path / 'sampler.json').read_text())
@@ -149,28 +123,28 @@ def test_a_model_without_classes_takes_keys_alone():
         ('a.safetensors', {'platforms': ['cpu']}, 'are for a sampler'),
     ],
 )
-def test_bad_requests_are_refused(workdir, tmp_path, out, options, message):
+def test_bad_requests_are_refused(random_run, tmp_path, out, options, message):
     with pytest.raises(ValueError, match=message):
-        export.prepare(workdir, str(tmp_path / out), **options)
+        export.prepare(random_run, str(tmp_path / out), **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_no_run_and_too_large_a_sampler_are_refused(workdir, tmp_path, monkeypatch):
+def test_no_run_and_too_large_a_sampler_are_refused(random_run, tmp_path, monkeypatch):
     with pytest.raises(ValueError, match='no training run in'):
         export.prepare(str(tmp_path), str(tmp_path / 'a.safetensors'))
     monkeypatch.setattr(stablehlo, 'LARGEST', 1000)
     with pytest.raises(ValueError, match='at most 1,000 bytes .*export them as .safetensors'):
-        export.prepare(workdir, str(tmp_path / 'a.stablehlo'))
-    export.prepare(workdir, str(tmp_path / 'a.safetensors'))
+        export.prepare(random_run, str(tmp_path / 'a.stablehlo'))
+    export.prepare(random_run, str(tmp_path / 'a.safetensors'))
 
 
 @pytest.mark.parametrize('there', ['a.safetensors', 'a.stablehlo', 'a.json'])
-def test_existing_files_are_not_replaced_silently(workdir, tmp_path, there):
+def test_existing_files_are_not_replaced_silently(random_run, tmp_path, there):
     (tmp_path / there).write_text('mine')
     out = str(tmp_path / there.replace('json', 'stablehlo'))
     with pytest.raises(ValueError, match='exists: give another --out, or --overwrite'):
-        export.prepare(workdir, out)
+        export.prepare(random_run, out)
     assert (tmp_path / there).read_text() == 'mine'
     if there == 'a.safetensors':
-        export.run(export.prepare(workdir, out, overwrite=True))
+        export.run(export.prepare(random_run, out, overwrite=True))
         assert (tmp_path / there).stat().st_size > 10_000

@@ -8,15 +8,8 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import build, config as configs
-from jaxdiff.commands import noise, sample, train
+from jaxdiff.commands import noise, sample
 from jaxdiff.viz import grid
-
-
-@pytest.fixture(scope='module')
-def workdir(tmp_path_factory):
-    path = tmp_path_factory.mktemp('run')
-    train.run(train.prepare(configs.load('digits', tiny.overrides()), str(path)))
-    return str(path)
 
 
 def draw(workdir, out, num=10, batch_size=8, overrides=(), **options):
@@ -26,8 +19,8 @@ def draw(workdir, out, num=10, batch_size=8, overrides=(), **options):
     return np.load(f'{out}.npz')
 
 
-def test_the_files_and_what_they_say(workdir, tmp_path):
-    found = draw(workdir, tmp_path / 'a', seed=3)
+def test_the_files_and_what_they_say(random_run, tmp_path):
+    found = draw(random_run, tmp_path / 'a', seed=3)
     assert found['samples'].shape == (10, 8, 8, 1) and found['samples'].dtype == np.uint8
     np.testing.assert_array_equal(found['labels'], np.arange(10))
     made = grid.read_made(epath.Path(tmp_path / 'a.png'))
@@ -35,18 +28,18 @@ def test_the_files_and_what_they_say(workdir, tmp_path):
     assert made['sample']['steps'] == 2 and made['run']['config']['net']['channels'] == 8
 
 
-def test_a_sample_is_decided_by_seed_and_index_alone(workdir, tmp_path):
-    whole = draw(workdir, tmp_path / 'a', num=10, batch_size=10)['samples'].astype(int)
-    parts = draw(workdir, tmp_path / 'b', num=10, batch_size=4)['samples'].astype(int)
-    fewer = draw(workdir, tmp_path / 'c', num=3, batch_size=8)['samples'].astype(int)
-    other = draw(workdir, tmp_path / 'd', num=10, batch_size=10, seed=1)['samples'].astype(int)
+def test_a_sample_is_decided_by_seed_and_index_alone(random_run, tmp_path):
+    whole = draw(random_run, tmp_path / 'a', num=10, batch_size=10)['samples'].astype(int)
+    parts = draw(random_run, tmp_path / 'b', num=10, batch_size=4)['samples'].astype(int)
+    fewer = draw(random_run, tmp_path / 'c', num=3, batch_size=8)['samples'].astype(int)
+    other = draw(random_run, tmp_path / 'd', num=10, batch_size=10, seed=1)['samples'].astype(int)
     assert np.abs(whole - parts).max() <= 1  # another batch size may round otherwise
     assert np.abs(whole[:3] - fewer).max() <= 1
     assert np.abs(whole - other).max() > 50
 
 
-def test_options_change_what_they_should(workdir, tmp_path):
-    base = draw(workdir, tmp_path / 'a')['samples']
+def test_options_change_what_they_should(random_run, tmp_path):
+    base = draw(random_run, tmp_path / 'a')['samples']
     for i, options in enumerate(
         [
             {'ema': False},
@@ -57,21 +50,21 @@ def test_options_change_what_they_should(workdir, tmp_path):
             {'overrides': [('sample.eta', '1.0')]},
         ]
     ):
-        assert np.any(draw(workdir, tmp_path / str(i), **options)['samples'] != base), options
+        assert np.any(draw(random_run, tmp_path / str(i), **options)['samples'] != base), options
 
 
-def test_labels_by_number_and_name(workdir, tmp_path):
-    found = draw(workdir, tmp_path / 'a', num=4, labels=['3', '7'])
+def test_labels_by_number_and_name(random_run, tmp_path):
+    found = draw(random_run, tmp_path / 'a', num=4, labels=['3', '7'])
     np.testing.assert_array_equal(found['labels'], [3, 7, 3, 7])
     names = ['T-shirt/top', 'Bag']  # a name may look like a number of folders, or be one
     np.testing.assert_array_equal(sample.choose_labels(['Bag', '0'], names, 2, 3), [1, 0, 1])
-    out = sample.prepare(workdir, [], labels=['3', '7']).out
-    assert out.parent == epath.Path(workdir) and out.name.endswith('_num10_label3-7')
+    out = sample.prepare(random_run, [], labels=['3', '7']).out
+    assert out.parent == epath.Path(random_run) and out.name.endswith('_num10_label3-7')
 
 
-def test_one_program_serves_every_checkpoint_label_and_batch(workdir):
+def test_one_program_serves_every_checkpoint_label_and_batch(random_run):
     """One trace per batch shape, and no array of the size of the parameters inside the program."""
-    job = sample.prepare(workdir, [], out=workdir + '/x')
+    job = sample.prepare(random_run, [], out=random_run + '/x')
     traces, pure = [], build.sampling(job.config, job.model)
 
     @jax.jit
@@ -92,8 +85,8 @@ def test_one_program_serves_every_checkpoint_label_and_batch(workdir):
     assert max((np.size(c) for c in program.consts), default=0) < 10_000
 
 
-def test_the_film_ends_with_the_samples(workdir, tmp_path):
-    job = sample.prepare(workdir, [], out=str(tmp_path / 'a'), film=True)
+def test_the_film_ends_with_the_samples(random_run, tmp_path):
+    job = sample.prepare(random_run, [], out=str(tmp_path / 'a'), film=True)
     paths = sample.run(job)
     assert [p.name for p in paths] == ['a.png', 'a.npz', 'a_film.png', 'a_film.gif']
     assert Image.open(tmp_path / 'a_film.gif').n_frames == 3
@@ -104,9 +97,9 @@ def test_the_film_ends_with_the_samples(workdir, tmp_path):
     assert np.abs(frames[-1].astype(int) - samples).max() <= 1
 
 
-def test_noise_shows_both_branches(workdir, tmp_path):
+def test_noise_shows_both_branches(random_run, tmp_path):
     config = configs.load('digits', tiny.overrides())
-    job = noise.prepare(config, workdir, str(tmp_path / 'n'), num=3)
+    job = noise.prepare(config, random_run, str(tmp_path / 'n'), num=3)
     paths = noise.run(job)
     assert [p.name for p in paths] == ['n.png', 'n.gif']
     forward = noise.forward_branch(job.schedule, job.codec, job.images, seed=0)
@@ -131,17 +124,17 @@ def test_noise_shows_both_branches(workdir, tmp_path):
         ({'overrides': [('sample.eta', '2')]}, 'sample.eta must be between 0 and 1'),
     ],
 )
-def test_bad_requests_are_refused(workdir, tmp_path, options, message):
+def test_bad_requests_are_refused(random_run, tmp_path, options, message):
     with pytest.raises(ValueError, match=message):
-        draw(workdir, tmp_path / 'a', **options)
+        draw(random_run, tmp_path / 'a', **options)
     assert not list(tmp_path.iterdir())
 
 
-def test_existing_files_are_not_replaced_silently(workdir, tmp_path):
-    draw(workdir, tmp_path / 'a')
+def test_existing_files_are_not_replaced_silently(random_run, tmp_path):
+    draw(random_run, tmp_path / 'a')
     with pytest.raises(ValueError, match='exists: give another --out, or --overwrite'):
-        draw(workdir, tmp_path / 'a')
-    draw(workdir, tmp_path / 'a', overwrite=True)
+        draw(random_run, tmp_path / 'a')
+    draw(random_run, tmp_path / 'a', overwrite=True)
 
 
 def test_no_run_is_refused(tmp_path):
@@ -155,14 +148,14 @@ def test_eps_starts_where_alpha_is_not_zero():
     assert 0.99 < build.visited(config, model)[0] < 1
     v = configs.load('digits', tiny.overrides())
     assert build.visited(v, build.model(v, (8, 8, 1), 17, 10))[0] == 1
-    params = build.init(model, jax.random.key(0))
-    images = jax.jit(functools.partial(build.sampling(config, model)))(
+    params = jax.jit(functools.partial(build.init, model))(jax.random.key(0))
+    images = jax.jit(build.sampling(config, model))(
         params, {'label': np.zeros(2, np.int32)}, jax.random.split(jax.random.key(0), 2)
     )
     assert images.shape == (2, 8, 8, 1)
 
 
-def test_a_files_name_holds_what_was_changed(workdir):
-    plain = sample.prepare(workdir, [('sample.num', '2')]).out.name
-    changed = sample.prepare(workdir, [('sample.num', '2'), ('sample.grid', 'karras')]).out.name
+def test_a_files_name_holds_what_was_changed(random_run):
+    plain = sample.prepare(random_run, [('sample.num', '2')]).out.name
+    changed = sample.prepare(random_run, [('sample.num', '2'), ('sample.grid', 'karras')]).out.name
     assert changed == plain + '_gridkarras'

@@ -1,5 +1,7 @@
 """Whole runs, from train to samples, of models that are more than a network and a fixed schedule."""
 
+import shutil
+
 import jax
 import numpy as np
 import pytest
@@ -31,39 +33,48 @@ EDM = {
 }
 
 
-def start(workdir, **changes):
-    config = configs.load('digits', tiny.overrides(optimizer__decay='constant', **changes))
+def start(workdir, changes):
+    changes = changes | {'train__steps': 4, 'train__checkpoint_every': 2}
+    config = configs.load('digits', tiny.overrides(**changes))
     train.run(train.prepare(config, str(workdir)))
-    return tiny.newest(workdir)[1]
+    return tiny.newest(workdir)[1]['params']
+
+
+@pytest.fixture(scope='module')
+def run(request, tmp_path_factory):
+    """The folder of a run with checkpoints of steps 2 and 4."""
+    workdir = tmp_path_factory.mktemp('runs') / 'whole'
+    start(workdir, request.param)
+    return workdir
 
 
 @pytest.mark.parametrize(
-    'changes',
+    'run, changes',
     [
-        pytest.param(LEARNED, id='learned'),
-        pytest.param(HYBRID, id='hybrid', marks=pytest.mark.slow),
-        pytest.param(EDM, id='edm', marks=pytest.mark.slow),
+        pytest.param(LEARNED, LEARNED, id='learned'),
+        pytest.param(HYBRID, HYBRID, id='hybrid', marks=pytest.mark.slow),
+        pytest.param(EDM, EDM, id='edm', marks=pytest.mark.slow),
     ],
+    indirect=['run'],
 )
-def test_a_run_is_resumed_and_sampled_from(changes, tmp_path):
-    whole = start(tmp_path / 'whole', **changes, train__steps=4, train__checkpoint_every=2)
-    start(tmp_path / 'parts', **changes, train__steps=2, train__checkpoint_every=2)
-    parts = start(tmp_path / 'parts', **changes, train__steps=4, train__checkpoint_every=2)
-    jax.tree.map(np.testing.assert_array_equal, parts['params'], whole['params'])
+def test_a_run_is_resumed_and_sampled_from(run, changes, tmp_path):
+    whole, parts = tiny.newest(run)[1]['params'], shutil.copytree(run, tmp_path / 'parts')
+    shutil.rmtree(parts / 'checkpoints' / '4')  # as if it had ended before
+    jax.tree.map(np.testing.assert_array_equal, start(parts, changes), whole)
     if changes is LEARNED:
-        assert set(whole['params']) == {'net', 'schedule'}
-    workdir = str(tmp_path / 'whole')
-    job = sample.prepare(workdir, [('sample.steps', '3')], out=str(tmp_path / 'samples'), film=True)
+        assert set(whole) == {'net', 'schedule'}
+    out = str(tmp_path / 'samples')
+    job = sample.prepare(str(run), [('sample.steps', '3')], out=out, film=True)
     paths = sample.run(job)
     assert all(path.exists() for path in paths)
     samples = np.load(tmp_path / 'samples.npz')['samples']
     assert samples.shape[1:] == (8, 8, 1) and samples.std() > 0
 
 
-def test_the_film_of_a_learned_schedule_needs_its_run(tmp_path):
+@pytest.mark.parametrize('run', [LEARNED], indirect=True, ids=['learned'])
+def test_the_film_of_a_learned_schedule_needs_its_run(run, tmp_path):
     config = configs.load('digits', tiny.overrides(**LEARNED))
     with pytest.raises(ValueError, match='known from its run only: give --workdir'):
         noise.prepare(config, None, str(tmp_path / 'film'))
-    start(tmp_path / 'run', **LEARNED, train__steps=1)
-    job = noise.prepare(config, str(tmp_path / 'run'), str(tmp_path / 'film'), num=2)
+    job = noise.prepare(config, str(run), str(tmp_path / 'film'), num=2)
     assert all(path.exists() for path in noise.run(job))
