@@ -25,7 +25,9 @@ def main() -> None:
     dataset = build.dataset(config)
     model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
     key = jax.random.key(config.seed)
-    driver = build.driver(config, build.train_step(config, model, key), jax.devices())
+    driver = build.driver(
+        config, build.train_step(config, model, key, jax.devices()), jax.devices()
+    )
     batches = data.batches(dataset, config.train.batch_size, config.seed, config.data.flip)
     stream, batch = data.stream(batches), driver.put_batch(batches[0])
     state = [driver.put_state(build.train_state(config, model, key))]

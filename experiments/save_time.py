@@ -73,7 +73,7 @@ def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, l
     dataset = build.dataset(config)
     model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
     key = jax.random.key(config.seed)
-    driver = build.driver(config, train_step(config, model, key), jax.devices())
+    driver = build.driver(config, train_step(config, model, key, jax.devices()), jax.devices())
     batches = data.stream(data.batches(dataset, config.train.batch_size, config.seed))
     batches = data.prefetch(batches, driver.put_batch)
     start = train_state(config, model, key)
@@ -90,7 +90,7 @@ def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, l
         return copied
 
     step()  # compiles
-    writer = checkpoint.Writer(checkpoint.folder(workdir), config.train.keep)
+    writer = checkpoint.Writer(workdir, config.train.keep)
     found = []
     with contextlib.closing(writer), contextlib.closing(batches):
         # The first save sets up folders, threads and the copy's program; it isn't counted.

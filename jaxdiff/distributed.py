@@ -5,6 +5,7 @@ agreed on here is a collective operation: all processes must come to it, from th
 """
 
 import importlib.util
+import json
 import os
 import sys
 from typing import Any
@@ -15,6 +16,9 @@ from jax.experimental import multihost_utils
 
 # Seconds without a sign of life after which JAX ends the survivors of a dead process.
 _HEARTBEAT = 30
+
+# Bytes that a message to all processes is filled up to a multiple of.
+_PADDED = 1024
 
 # What srun tells each of its tasks, and where JAX looks for it.
 _SLURM = ('SLURM_JOB_ID', 'SLURM_STEP_NODELIST', 'SLURM_NTASKS', 'SLURM_PROCID', 'SLURM_LOCALID')
@@ -138,13 +142,16 @@ def primary() -> bool:
     return jax.process_index() == 0
 
 
-def agree(value: int) -> int:
-    """Process 0's value, a signed integer of 64 bits, in all processes."""
+def agree(value: Any) -> Any:
+    """Process 0's value, of JSON, in all processes."""
     if jax.process_count() == 1:
         return value
-    halves = np.array([value], np.int64).view(np.int32)  # JAX would cut an int64 short
-    halves = np.asarray(multihost_utils.broadcast_one_to_all(halves), np.int32)
-    return int(halves.view(np.int64)[0])
+    text = json.dumps(value).encode() if primary() else b''
+    size = int(multihost_utils.broadcast_one_to_all(np.int32(len(text))))
+    room = np.zeros(-(-size // _PADDED) * _PADDED, np.uint8)  # few sizes: each is a program
+    room[: len(text)] = np.frombuffer(text, np.uint8)
+    room = np.asarray(multihost_utils.broadcast_one_to_all(room), np.uint8)
+    return json.loads(room[:size].tobytes())
 
 
 def all_true(ok: bool) -> bool:

@@ -1,7 +1,7 @@
 """From a config to the step that training takes, what it takes it from, and how much work it is."""
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -13,11 +13,14 @@ from jaxdiff.build.training import gammas, optimizer, training_loss
 from jaxdiff.training import state, step
 
 
-def train_step(config: ConfigDict, model: Model, key: Array) -> Callable:
+def train_step(
+    config: ConfigDict, model: Model, key: Array, devices: Sequence[jax.Device]
+) -> Callable:
     """The pure step, see `training.step`, to be spread over devices by `driver`.
 
     Args:
       key: the run's training key.
+      devices: that it is for.
     """
     return functools.partial(
         step.train_step,
@@ -28,6 +31,7 @@ def train_step(config: ConfigDict, model: Model, key: Array) -> Callable:
         ema_warmup=config.ema.warmup,
         gammas=gammas(config),
         accumulate=config.train.accumulate,
+        unroll=devices[0].platform == 'cpu',
     )
 
 
@@ -53,9 +57,9 @@ def flops(config: ConfigDict, model: Model) -> float:
     activations (remat) are no operations of the model.
     """
     model = model._replace(net=model.net.clone(remat=False))
-    key = jax.random.key(0)
-    whole = functools.partial(train_step(config, model, key), accumulate=1)
+    key, cpus = jax.random.key(0), jax.local_devices(backend='cpu')
+    whole = functools.partial(train_step(config, model, key, cpus), accumulate=1)
     shapes = jax.eval_shape(functools.partial(train_state, config, model), key)
     batch = batch_shapes(config, model, bool(model.num_classes))
-    with jax.default_device(jax.local_devices(backend='cpu')[0]):
+    with jax.default_device(cpus[0]):
         return jax.jit(whole).lower(shapes, batch).cost_analysis()['flops']

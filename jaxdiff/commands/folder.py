@@ -1,15 +1,19 @@
 """Where a command will write."""
 
 import contextlib
+import errno
 import os
 import secrets
 import socket
+import sys
 from collections.abc import Iterator
 
 from etils import epath
 
 from jaxdiff import distributed
 from jaxdiff.paths import in_bucket
+
+_NO_LOCKS = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
 
 
 def check_writable(folder: epath.Path) -> None:
@@ -42,27 +46,40 @@ def check_shared(folder: epath.Path) -> None:
 
 @contextlib.contextmanager
 def alone(folder: epath.Path) -> Iterator[None]:
-    """Keeps other runs out of a folder on disk while this one writes there.
+    """Makes a folder on disk, and keeps other runs out of it while this one writes there.
 
-    The lock is the process's own: it ends with it, however it ends. A bucket knows no locks.
+    The lock is the process's own: it ends with it, however it ends. A bucket knows no locks, nor do
+    some file systems, which is said on stderr.
 
     Raises: OSError where another run holds it.
     """
     if in_bucket(folder) or not distributed.primary():
         yield
         return
-    import fcntl  # not on Windows
-
+    folder.mkdir(parents=True, exist_ok=True)
     with open(folder / '.lock', 'a+') as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            file.seek(0)
-            raise OSError(
-                f'another run is at work in {folder} ({file.read().strip()}): let it end or stop it, '
-                'or give another --workdir'
-            ) from error
+        _lock(file, folder)
         file.truncate(0)
         file.write(f'process {os.getpid()} on {socket.gethostname()}')
         file.flush()
         yield
+
+
+def _lock(file, folder):
+    import fcntl  # not on Windows
+
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.seek(0)
+        raise OSError(
+            f'another run is at work in {folder} ({file.read().strip()}): let it end or stop it, '
+            'or give another --workdir'
+        ) from error
+    except OSError as error:
+        if error.errno not in _NO_LOCKS:
+            raise
+        print(
+            f'warning: the file system of {folder} knows no locks: let no other run write there',
+            file=sys.stderr,
+        )

@@ -91,7 +91,9 @@ def on_devices(job: Job, state: TrainState):
     if job.topology and config.train.parallel == 'pmap':
         config = config.copy_and_resolve_references()
         config.train.parallel = 'mesh'
-    driver = build.driver(config, build.train_step(config, job.model, jax.random.key(0)), devices)
+    driver = build.driver(
+        config, build.train_step(config, job.model, jax.random.key(0), devices), devices
+    )
     batch = build.batch_shapes(config, job.model, bool(job.dataset.class_names))
     if config.train.parallel == 'mesh':
         grid = parallel.mesh_of(devices, config.train.fsdp or len(devices))
@@ -187,7 +189,7 @@ def _work(job, compiled):
         ('  of each device', _operations(work / devices), ''),
     ]
     # XLA counts a loop's body once, and accumulation is one where `training.step` makes it one.
-    once = job.config.train.accumulate > 1 and jax.default_backend() != 'cpu'
+    once = job.config.train.accumulate > 1 and job.devices[0].platform != 'cpu'
     if moved := (compiled.cost_analysis() or {}).get('bytes accessed'):
         note = 'of each device' + ', the parts of accumulation counted once' * once
         rows.append(('bytes accessed', _size(moved), note))

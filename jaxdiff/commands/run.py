@@ -93,11 +93,13 @@ def parameters(run: Run) -> Any:
 
 def _average(run, like):
     """The average of the run's width at its step, from the snapshots of its profiles."""
-    place, target = checkpoint.folder(run.folder, 'ema'), posthoc.gamma(run.width)
+    place, target = checkpoint.folder(run.folder, checkpoint.SNAPSHOTS), posthoc.gamma(run.width)
     profiles = dict(enumerate(build.gammas(run.config)))
-    pairs = [(s, i) for s in checkpoint.steps_in(place) if s <= run.step for i in profiles]
+    items = tuple(f'profile_{i}' for i in profiles)
+    found = [s for s in checkpoint.steps_in(place) if s <= run.step]
+    pairs = [(s, i) for s in found if not checkpoint.problems(place, s, items) for i in profiles]
     if not pairs:
-        raise ValueError(f'no snapshot of the profiles up to step {run.step} in {place}')
+        raise ValueError(f'no whole snapshot of the profiles up to step {run.step} in {place}')
     steps, gammas = zip(*((s, profiles[i]) for s, i in pairs))
     weights = posthoc.weights(steps, gammas, run.step, target)
     far = posthoc.residual(weights, steps, gammas, run.step, target)
@@ -110,15 +112,16 @@ def _average(run, like):
         )
 
     def read(step, i):
-        item = f'profile_{i}'
-        checkpoint.choose(place, step, (item,))  # whole
-        return checkpoint.restore(place, step, {item: shapes})[item]
+        """This process's parts of each array."""
+        tree = checkpoint.restore(place, step, {items[i]: like})[items[i]]
+        return jax.tree.map(lambda x: [shard.data for shard in x.addressable_shards], tree)
 
-    shapes = jax.tree.map(lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype), like)
-    total = posthoc.combine((read(*pair) for pair in pairs), weights)
-    return jax.tree.map(
-        lambda x, s: jax.make_array_from_callback(x.shape, s.sharding, lambda i: x[i]), total, like
-    )
+    def put(x, parts):
+        devices = x.sharding.addressable_devices_indices_map(x.shape)
+        parts = [jax.device_put(part, device) for part, device in zip(parts, devices, strict=True)]
+        return jax.make_array_from_single_device_arrays(x.shape, x.sharding, parts)
+
+    return jax.tree.map(put, like, posthoc.combine((read(*pair) for pair in pairs), weights))
 
 
 def origin(run: Run) -> dict:

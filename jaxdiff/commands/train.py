@@ -13,9 +13,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import sample as sampling
+from jaxdiff.commands import rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
-from jaxdiff.data import order
 from jaxdiff.training import (
     checkpoint,
     health,
@@ -25,7 +24,6 @@ from jaxdiff.training import (
     preemption,
     state as states,
 )
-from jaxdiff.training.step import step_key
 from jaxdiff.training.throughput import Meter
 from jaxdiff.viz import curves, grid
 
@@ -48,10 +46,11 @@ class Training(NamedTuple):
     key: jax.Array
     like: states.TrainState  # its shapes, and where they stand
     made: dict  # how all that it saves was made
+    sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
 
 def prepare(config: ConfigDict, workdir: str) -> Job:
-    """Checks config, data, devices and folder against each other; writes nothing into the folder.
+    """Checks config, data, devices and folder against each other; leaves nothing in the folder.
 
     Raises: ValueError or FileNotFoundError where the run can't work as asked.
     """
@@ -59,6 +58,8 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     build.check_devices(config, jax.device_count())
     folder = epath.Path(workdir)
     check_writable(folder)
+    if jax.process_count() > 1:
+        check_shared(folder)
     before = _before(folder)
     changed = {} if before is None else _changes(config, before, folder)
     dataset = build.dataset(config)
@@ -81,7 +82,6 @@ def run(job: Job) -> epath.Path | None:
       OSError: what can't be written.
       FloatingPointError: numbers that aren't finite, which no rollback helped.
     """
-    check_shared(job.workdir)
     with contextlib.ExitStack() as stack:
         stack.enter_context(alone(job.workdir))
         stop = stack.enter_context(preemption.listen())
@@ -89,26 +89,18 @@ def run(job: Job) -> epath.Path | None:
         made = manifest.manifest(job.config, job.dataset)
         if distributed.primary():
             _record(job, made)
-        saved = checkpoint.Writer(checkpoint.folder(job.workdir), job.config.train.keep)
-        stack.enter_context(contextlib.closing(saved))  # a save under way ends, whatever happens
-        kept = None
-        if job.config.ema.profiles:
-            kept = checkpoint.Writer(checkpoint.folder(job.workdir, 'ema'), 0)
-            stack.enter_context(contextlib.closing(kept))
         training = _training(job, made)
         state = _state(job, training, step)
         _announce(job, state)
-        state = _train(job, training, state, saved, kept, stop)
-        for writer in filter(None, (saved, kept)):
-            writer.check(wait=True)
-        if int(state.step) < job.config.train.steps:
+        state = _train(job, training, state, stop)
+        if (stands := int(state.step)) < job.config.train.steps:
+            where = f'saved step {stands}; the same command goes on from it'
+            if not stands:
+                where = 'before the first step; the same command starts anew'
             if distributed.primary():
-                print(
-                    f'preempted: saved step {int(state.step)}; the same command goes on from it',
-                    file=sys.stderr,
-                )
+                print(f'preempted: {where}', file=sys.stderr)
             return None
-        picture = _sampler(job, made)(job.config.train.steps, state.ema)
+        picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
             curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
@@ -118,27 +110,37 @@ def run(job: Job) -> epath.Path | None:
 def _training(job, made):
     root, key = jax.random.split(jax.random.key(job.config.seed))
     init = functools.partial(build.train_state, job.config, job.model)
-    step = build.train_step(job.config, job.model, key)
+    step = build.train_step(job.config, job.model, key, jax.devices())
     driver = build.driver(job.config, step, jax.devices())
     like = driver.layout(jax.eval_shape(init, root))
-    return Training(driver, functools.partial(init, root), key, like, made)
+    sample = _sampler(job, made)
+    return Training(driver, functools.partial(init, root), key, like, made, sample)
 
 
-def _train(job, training, state, saved, kept, stop):
+def _train(job, training, state, stop):
     """From the given state to the last one, with the rollbacks that it takes."""
-    config, rollbacks = job.config, int(state.health.rollbacks)
+    rollbacks = int(state.health.rollbacks)
     while True:
         try:
-            return _stretch(job, training, state, saved, kept, stop)
-        except health.Unhealthy as bad:
-            if rollbacks == config.train.rollbacks:
-                why = _explain(job, training, bad, rollbacks)
-                raise FloatingPointError(why) from bad
-            rollbacks += 1
-            state = _roll_back(job, training, saved, bad, rollbacks)
+            return _stretch(job, training, state, stop)
+        except health.Unhealthy as error:
+            bad = error.with_traceback(None)  # which would keep the state in memory
+        if rollbacks == job.config.train.rollbacks:
+            why = rollback.explain(job.config, job.model, job.dataset, training.key, bad, rollbacks)
+            raise FloatingPointError(why) from bad
+        rollbacks += 1
+        state = _state(job, training, checkpoint.settle(job.workdir, before=bad.first))
+        state = rollback.another_order(state, rollbacks)
+        if distributed.primary():
+            print(
+                f'warning: {bad}; back to step {int(state.step)}, with another order of the data '
+                f'(rollback {rollbacks} of {job.config.train.rollbacks})',
+                file=sys.stderr,
+            )
 
 
-def _stretch(job, training, state, saved, kept, stop):
+def _stretch(job, training, state, stop):
+    """From the given state to the last one, or to a preemption; all is on the disk at its end."""
     config, made, start = job.config, training.made, int(state.step)
     rollbacks = int(state.health.rollbacks)
     batches = data.batches(
@@ -150,24 +152,24 @@ def _stretch(job, training, state, saved, kept, stop):
         processes=jax.process_count(),
         order=rollbacks,
     )
-    for step in checkpoint.steps_in(checkpoint.folder(job.workdir, 'ema')) if kept else ():
-        if step > start:
-            kept.delete(step)  # of a future that comes anew
-    primary = distributed.primary()
-    log = metrics.MetricsLog(job.workdir, start) if primary else None
+    kinds = (checkpoint.CHECKPOINTS,) + (checkpoint.SNAPSHOTS,) * bool(config.ema.profiles)
+    with contextlib.ExitStack() as stack:
+        log = None
+        if distributed.primary():
+            log = stack.enter_context(contextlib.closing(metrics.MetricsLog(job.workdir, start)))
+        writer = checkpoint.Writer(job.workdir, config.train.keep, kinds)
+        stack.enter_context(contextlib.closing(writer))  # a save under way ends, whatever happens
 
-    def write(step, **numbers):
-        for writer in filter(None, (saved, kept)):
+        def write(step, **numbers):
             writer.check()
-        if log:
-            log.write(step, **numbers, rollbacks=rollbacks)
+            if log:
+                log.write(step, **numbers, rollbacks=rollbacks)
 
-    def keep_profiles(state):
-        items = {f'profile_{i}': profile for i, profile in enumerate(state.profiles)}
-        kept.save(int(state.step), items, 0.0, made)
+        def snapshot(step, profiles):
+            items = {f'profile_{i}': profile for i, profile in enumerate(profiles)}
+            writer.save(step, items, made, kind=checkpoint.SNAPSHOTS)
 
-    try:
-        return loop.run(
+        state = loop.run(
             state,
             data.stream(batches, start),
             training.driver,
@@ -179,56 +181,13 @@ def _stretch(job, training, state, saved, kept, stop):
             snapshot_every=config.ema.snapshot_every if config.ema.profiles else 0,
             bad_steps=config.train.bad_steps,
             log=write,
-            save=lambda state, loss: checkpoint.save_state(saved, state, loss, made),
-            sample=_sampler(job, made),
-            snapshot=keep_profiles,
+            save=lambda state, loss: checkpoint.save_state(writer, state, loss, made),
+            sample=training.sample,
+            snapshot=snapshot,
             stop=stop,
         )
-    finally:
-        if log:
-            log.close()
-
-
-def _roll_back(job, training, saved, bad, rollbacks):
-    """The state of the last checkpoint from before the bad steps, to go on in another order."""
-    saved.check(wait=True)
-    steps = checkpoint.steps_in(saved.place)
-    # One saved among the bad steps, by a preemption, has the same parameters as before them.
-    step = max((s for s in steps if s < bad.first), default=min(steps, default=None))
-    for later in (s for s in steps if s > step):
-        saved.delete(later)
-    state = _state(job, training, step)
-    if distributed.primary():
-        print(
-            f'warning: {bad}; back to step {int(state.step)}, with another order of the data '
-            f'(rollback {rollbacks} of {job.config.train.rollbacks})',
-            file=sys.stderr,
-        )
-    where = training.like.health.rollbacks.sharding
-    now = {'in_row': 0, 'rollbacks': rollbacks}
-    now = {name: parallel.scalar(value, where) for name, value in now.items()}
-    return state._replace(health=state.health._replace(**now))
-
-
-def _explain(job, training, bad, rollbacks):
-    config, step = job.config, bad.first - 1
-    orders = {'order': int(bad.state.health.rollbacks)}
-    batch = data.batches(
-        job.dataset, config.train.batch_size, config.seed, config.data.flip, **orders
-    )[step]
-    positions = step * config.train.batch_size + batch['index']
-    key = step_key(
-        training.key,
-        bad.state._replace(step=np.int32(step), health=jax.device_get(bad.state.health)),
-    )
-    examples = order.examples(config.seed, positions, len(job.dataset.source), **orders)
-    loss = build.training_loss(config, job.model)
-    found = health.explain(loss, bad.state.params, batch, key, examples)
-    return (
-        f'{bad}, after {rollbacks} rollbacks to other orders of the data. At step {bad.first}: '
-        f'{found}. Look at these examples, or lower optimizer.learning_rate; the checkpoints from '
-        'before stand'
-    )
+        writer.check(wait=True)
+    return state
 
 
 def _state(job, training, step):

@@ -25,8 +25,12 @@ def attend(query, key, value):
     References:
       Vaswani et al. 2017, Attention Is All You Need, equation 1.
     """
-    if jax.default_backend() != 'cpu':
-        return jax.nn.dot_product_attention(query, key, value)
+    return jax.lax.platform_dependent(
+        query, key, value, cpu=_einsums, default=jax.nn.dot_product_attention
+    )
+
+
+def _einsums(query, key, value):
     logits = jnp.einsum(
         'bnhd,bmhd->bhnm',
         query * query.shape[-1] ** -0.5,

@@ -16,11 +16,14 @@ from etils import epath
 from orbax.checkpoint import multihost
 
 from jaxdiff import distributed
+from jaxdiff.paths import in_bucket
 
 _FOLDER = 'digests'
+_PART = 2**24  # bytes read at once
 _METADATA = '_CHECKPOINT_METADATA'
 _MARK = 'commit_success.txt'  # written last, and its content never read
-_UNFINISHED = '.orbax-checkpoint-tmp'  # ends the names of items while others still write
+_UNFINISHED = '.orbax-checkpoint-tmp'  # ends the names of what is not committed, on disk
+_MAY_BE_EMPTY = ('profiles', 'optimizer')  # trees of which Orbax then saves nothing
 
 
 def while_saving(folder: epath.Path) -> ocp.AsyncOptions:
@@ -60,16 +63,26 @@ def problems(checkpoint: epath.Path, items: tuple[str, ...]) -> list[str]:
         except (OSError, ValueError):
             found.append(f'{name} is missing or cannot be read')
     if lists and distributed.primary():
+        there = {name.split('/')[0] for name in listed}
+        found += [f'{i} is missing' for i in items if i not in there and i not in _MAY_BE_EMPTY]
         extra = sorted(set(_files(checkpoint)) - set(listed))
         found += [f'{name} has no digest' for name in extra if name.split('/')[0] in items]
     whole = distributed.all_true(not found)
     return found or ([] if whole else ['another process found it broken'])
 
 
+def committed(checkpoint: epath.Path) -> bool:
+    """Whether a folder with a checkpoint's name is one.
+
+    In a bucket nothing can be renamed: there it has its name from the start, and a mark at the end.
+    """
+    return not in_bucket(checkpoint) or (checkpoint / _MARK).exists()
+
+
 def _unfinished(folder):
-    names = [p for p in folder.iterdir() if p.is_dir()]
-    # In a bucket nothing can be renamed: there a checkpoint has its name from the start.
-    return [p for p in names if not (p / _MARK).exists() and re.match(r'\d+(\.|$)', p.name)]
+    if in_bucket(folder):
+        return [p for p in folder.iterdir() if p.name.isdecimal() and not committed(p)]
+    return [p for p in folder.iterdir() if re.fullmatch(rf'\d+{re.escape(_UNFINISHED)}', p.name)]
 
 
 def _write(checkpoint, process, processes):
@@ -112,9 +125,12 @@ def _below(folder):
 
 
 def _digest(path):
-    content = path.read_bytes()
+    found = hashlib.sha256()
     if path.name == _METADATA:  # Orbax adds the time of the commit afterwards
-        metadata = json.loads(content)
-        metadata['commit_timestamp_nsecs'] = None
-        content = json.dumps(metadata, sort_keys=True).encode()
-    return hashlib.sha256(content).hexdigest()
+        metadata = json.loads(path.read_bytes()) | {'commit_timestamp_nsecs': None}
+        found.update(json.dumps(metadata, sort_keys=True).encode())
+        return found.hexdigest()
+    with path.open('rb') as file:
+        while part := file.read(_PART):
+            found.update(part)
+    return found.hexdigest()

@@ -4,6 +4,7 @@ A step whose loss or gradient isn't finite is skipped inside the compiled step (
 reads its record, on the host.
 """
 
+import math
 import statistics
 import time
 from collections.abc import Callable
@@ -15,8 +16,6 @@ import numpy as np
 import optax
 from jax import Array
 
-from jaxdiff.training.state import TrainState
-
 # Losses are told apart by their log signal-to-noise ratio, log(alpha² / sigma²), between these.
 EDGES = (-6.0, -2.0, 2.0, 6.0)
 BINS = ('below_-6', '-6_to_-2', '-2_to_2', '2_to_6', 'above_6')
@@ -25,12 +24,12 @@ BINS = ('below_-6', '-6_to_-2', '-2_to_2', '2_to_6', 'above_6')
 class Unhealthy(Exception):
     """So many steps in a row were skipped that the run can't go on from where it stands.
 
-    They began with the step `first`; `state` is as it stood before it, but for the counts.
+    They began with the step `first`, and left the parameters as they are.
     """
 
-    def __init__(self, first: int, last: int, state: TrainState):
+    def __init__(self, first: int, last: int, params: Any):
         super().__init__(f'steps {first} to {last} gave no finite loss or gradient')
-        self.first, self.last, self.state = first, last, state
+        self.first, self.params = first, params
 
 
 def by_noise(losses: Array, logsnr: Array) -> dict[str, Array]:
@@ -108,8 +107,9 @@ def explain(
 class Watch:
     """Finds steps that take ten times the usual time.
 
-    Times are those between the ends of steps, as the host sees them; the usual one is the median of
-    the last 50.
+    Times are those between the ends of steps, as the host sees them, so that a wait for data counts.
+    The usual one is that which one in ten of the last 50 takes longer than: where data comes in
+    bursts most take no time.
     """
 
     def __init__(self):
@@ -117,8 +117,8 @@ class Watch:
         self.slow = 0
 
     def restart(self) -> None:
-        """What came since the last step was no step: a picture, a checkpoint, a compilation."""
-        self._last = None
+        """What came since the last step was no step: a record, a picture, a checkpoint."""
+        self._last = time.perf_counter()
 
     def tick(self) -> tuple[float, float] | None:
         """A step ended; (seconds it took, seconds usual) where it was ten times slower than usual."""
@@ -126,7 +126,7 @@ class Watch:
         self._last = now
         if last is None:
             return None
-        usual = statistics.median(self._times) if len(self._times) >= 10 else float('inf')
+        usual = statistics.quantiles(self._times, n=10)[-1] if len(self._times) >= 10 else math.inf
         self._times = [*self._times[-49:], now - last]
         if now - last < 10 * usual:
             return None

@@ -1,5 +1,6 @@
 """The loop around the step: data in, records, checkpoints and pictures out."""
 
+import sys
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -33,8 +34,8 @@ def run(
     log: Callable[..., None],
     save: Callable[[TrainState, float], None],
     sample: Callable[[int, Any], None],
-    snapshot: Callable[[TrainState], None],
-    stop: Callable[[int], bool],
+    snapshot: Callable[[int, Any], None],
+    stop: Callable[[], bool],
 ) -> TrainState:
     """Trains from `state` to `steps`, or to where `stop` says so, and returns the last state.
 
@@ -48,12 +49,15 @@ def run(
       save: called as save(state, loss) every `checkpoint_every` steps, unless that step was skipped,
         and at the last.
       sample: called as sample(step, averaged parameters) every `sample_every` steps but the last.
-      snapshot: called as snapshot(state) every `snapshot_every` steps and at the last; 0: never.
-      stop: asked once after each step.
+      snapshot: called as snapshot(step, profiles) every `snapshot_every` steps, before `save`, and at
+        `steps`; 0: never.
+      stop: asked before the first step and after each.
 
     Raises: Unhealthy where `bad_steps` steps in a row were skipped; nothing of them is saved.
     """
     start = int(state.step)
+    if stop():
+        return state
     batches = prefetch(stream, driver.put_batch)
     state, pending, watch = driver.put_state(state), [], health.Watch()
     bar = tqdm(
@@ -67,8 +71,9 @@ def run(
 
     def wait(step, metrics):
         jax.block_until_ready(metrics)
-        if found := watch.tick():
-            bar.write('step {} took {:.2f} s, usual are {:.2f} s'.format(step, *found))
+        if (found := watch.tick()) and distributed.primary():
+            told = 'step {} took {:.2f} s, usual are {:.2f} s'.format(step, *found)
+            tqdm.write(told, file=sys.stderr)
 
     def due(every, step):
         return every and step % every == 0
@@ -84,10 +89,10 @@ def run(
             if len(pending) > _AHEAD:
                 wait(step - _AHEAD, pending[-1 - _AHEAD])
             bar.update()
-            last = stop(step) or step == steps
+            last = stop() or step == steps
             save_due = last or due(checkpoint_every, step)
             sample_due = due(sample_every, step) and not last
-            snapshot_due = snapshot_every and (last or due(snapshot_every, step))
+            snapshot_due = snapshot_every and (step == steps or due(snapshot_every, step))
             if save_due or sample_due or snapshot_due or due(log_every, step):
                 queued = pending[-_AHEAD:]
                 for i, metrics in enumerate(queued):
@@ -95,7 +100,7 @@ def run(
                 records = jax.device_get([driver.get(m) for m in pending])
                 pending = []
                 if (first := health.first_of_streak(records, step, bad_steps)) is not None:
-                    raise health.Unhealthy(first, step, driver.get(state))
+                    raise health.Unhealthy(first, step, driver.get(state.params))
                 numbers = health.summary(records) | {'slow_steps': watch.slow} | meter.read()
                 log(step, **numbers)
                 bar.set_postfix(
@@ -103,14 +108,13 @@ def run(
                 )
                 if records[-1]['in_row'] and not last:
                     save_due = snapshot_due = False  # nothing moved, and the way may be left
+                if snapshot_due:
+                    snapshot(step, driver.get(state.profiles))
                 if save_due:
                     save(driver.get(state), numbers['loss'])
-                if snapshot_due:
-                    snapshot(driver.get(state))
                 if sample_due:
                     sample(step, driver.get(state.ema))
-                if save_due or sample_due or snapshot_due:
-                    watch.restart()
+                watch.restart()
                 meter.restart()
             if last:
                 break

@@ -1,6 +1,7 @@
 """Numbers over steps: one JSON line a record, the same to TensorBoard."""
 
 import json
+import sys
 
 from etils import epath
 from tensorboardX import SummaryWriter
@@ -47,9 +48,21 @@ class MetricsLog:
 
 
 def read(workdir: epath.Path) -> list[dict]:
-    """The records of a run, oldest first; a last line that a kill cut short is left out."""
+    """The records of a run, oldest first; a last line that a kill cut short is left out.
+
+    So are broken ones, with a warning on stderr.
+    """
     path = workdir / 'metrics.jsonl'
     if not path.exists():
         return []
-    lines = path.read_text().split('\n')[:-1]  # what follows the last newline is not whole
-    return [json.loads(line) for line in lines]
+    lines = path.read_bytes().split(b'\n')[:-1]  # what follows the last newline is not whole
+    records = []
+    for number, line in enumerate(lines, 1):
+        try:
+            record = json.loads(line)
+            record['step']
+        except (ValueError, KeyError, TypeError):
+            print(f'warning: line {number} of {path} is broken and left out', file=sys.stderr)
+        else:
+            records.append(record)
+    return records

@@ -39,8 +39,11 @@ def pmap(train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Devic
 
     def put_state(state):
         def put(x):
-            local = np.asarray(x.addressable_data(0) if isinstance(x, jax.Array) else x)
-            return jax.device_put(np.broadcast_to(local, (len(mine), *local.shape)), rows)
+            local = np.array(x.addressable_data(0))  # a copy: devices may share its memory
+            copied = jax.device_put(np.broadcast_to(local, (len(mine), *local.shape)), rows)
+            jax.block_until_ready(copied)
+            x.delete()
+            return copied
 
         return jax.tree.map(put, state)
 

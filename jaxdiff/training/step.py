@@ -32,6 +32,7 @@ def train_step(
     ema_warmup: bool = True,
     gammas: Sequence[float] = (),
     accumulate: int = 1,
+    unroll: bool = False,
     axis_name: str | None = None,
     whole: Callable[[Any], Any] = lambda params: params,
 ) -> tuple[TrainState, dict[str, Array]]:
@@ -44,6 +45,8 @@ def train_step(
       key: the run's training key; the step's own is folded from it.
       gammas: exponents of the state's power-function averages, see `posthoc`.
       accumulate: parts that the rows are computed in, one after the other; b must be a multiple.
+      unroll: the parts without a loop: in one XLA:CPU computes the gradients of convolutions some 20
+        times slower.
       axis_name: the mapped axis to average over (pmap); None where XLA sees the whole batch.
       whole: brings sharded parameters together to compute with them (mesh).
 
@@ -51,7 +54,7 @@ def train_step(
       the next state, and 'loss', 'grad_norm' (before clipping), 'in_row' (steps skipped in a row)
       and, by noise level, 'loss_sum' and 'share' [bins], see `health.by_noise`.
     """
-    key = step_key(key, state)
+    key = step_key(key, state.step, state.health.rollbacks)
 
     def mean_loss(params, part):
         losses, logsnr = loss(params, part, key)
@@ -60,7 +63,7 @@ def train_step(
     value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
     params = whole(state.params)
     (value, bins), grads = _mean_over_parts(
-        lambda part: value_and_grad(params, part), batch, accumulate
+        lambda part: value_and_grad(params, part), batch, accumulate, unroll
     )
     if axis_name is not None:
         value, bins, grads = jax.lax.pmean((value, bins, grads), axis_name)
@@ -86,12 +89,12 @@ def train_step(
     return TrainState(state.step + 1, params, average, profiles, optimizer_state, now), metrics
 
 
-def step_key(key: Array, state: TrainState) -> Array:
-    """The key of the state's next step; another one after a rollback."""
-    return jax.random.fold_in(jax.random.fold_in(key, state.step), state.health.rollbacks)
+def step_key(key: Array, step: Array | int, rollbacks: Array | int) -> Array:
+    """The key of the step after `step` steps; another one after each rollback."""
+    return jax.random.fold_in(jax.random.fold_in(key, step), rollbacks)
 
 
-def _mean_over_parts(f, batch, parts):
+def _mean_over_parts(f, batch, parts, unroll):
     """The mean of f over equal parts of the batch, one computed after the other.
 
     A part takes every `parts`-th row, so that where the rows are sharded each part is so too.
@@ -102,9 +105,8 @@ def _mean_over_parts(f, batch, parts):
         return jax.tree.map(jnp.add, total, f(jax.tree.map(lambda x: x[:, i], split))), None
 
     first = f(jax.tree.map(lambda x: x[:, 0], split))
-    if jax.default_backend() == 'cpu':
-        # Inside a loop XLA:CPU computes the gradients of convolutions some 20 times slower.
+    if unroll:
         total = functools.reduce(lambda total, i: add(total, i)[0], range(1, parts), first)
     else:
-        total, _ = jax.lax.scan(add, first, jnp.arange(1, parts))
+        total = jax.lax.scan(add, first, jnp.arange(1, parts))[0] if parts > 1 else first
     return jax.tree.map(lambda x: x / parts, total)

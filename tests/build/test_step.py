@@ -25,7 +25,9 @@ def test_the_step_takes_the_state_and_the_batch_to_the_next_state():
     config, model = made(train__accumulate=2)
     state = jax.eval_shape(functools.partial(step.train_state, config, model), jax.random.key(0))
     batch = step.batch_shapes(config, model, True)
-    after, metrics = jax.eval_shape(step.train_step(config, model, jax.random.key(1)), state, batch)
+    after, metrics = jax.eval_shape(
+        step.train_step(config, model, jax.random.key(1), jax.devices()), state, batch
+    )
     assert jax.tree.map(lambda x: (x.shape, x.dtype), after) == jax.tree.map(
         lambda x: (x.shape, x.dtype), state
     )

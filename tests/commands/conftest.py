@@ -22,13 +22,13 @@ def random_run(tmp_path_factory):
     draws = np.random.default_rng(0)
     params = jax.tree.map(lambda x: draws.normal(0, 0.3, x.shape).astype(x.dtype), like)
     path = epath.Path(tmp_path_factory.mktemp('run'))
-    writer = checkpoint.Writer(checkpoint.folder(path), keep=2)
+    writer = checkpoint.Writer(path, keep=2)
     for step in (3, 6):
         items = {
             'params': params,
             'ema': jax.tree.map(lambda x, s=step: x * (1 - 0.01 * s), params),
         }
-        writer.save(step, items, 1.0, manifest.manifest(config, dataset))
+        writer.save(step, items, manifest.manifest(config, dataset), loss=1.0)
         writer.check(wait=True)
     writer.close()
     (path / 'config.json').write_text(configs.dumps(config))

@@ -10,7 +10,11 @@ from jaxdiff import build, config as configs, manifest
 from jaxdiff.commands.checkpoints import table
 from jaxdiff.training import checkpoint
 
-STATE = {'params': {'w': jnp.ones((256, 1024))}, 'ema': {'w': jnp.zeros((256, 1024))}}
+STATE = {
+    'params': {'w': jnp.ones((256, 1024))},
+    'ema': {'w': jnp.zeros((256, 1024))},
+    'health': {'skipped': jnp.zeros(())},
+}
 LOSSES = {5: 3.0, 10: 1.25, 15: math.nan, 20: 2.0}
 
 
@@ -22,11 +26,11 @@ def saved(tmp_path_factory):
     made['devices'] |= {'kind': 'TPU v5e', 'count': 8, 'processes': 2}
     made['commit'] = 'a4cb9c0bb127b2511d881a7ab2e77239561f71da+'
     path = tmp_path_factory.mktemp('saved')
-    writer = checkpoint.Writer(checkpoint.folder(epath.Path(path)), keep=4)
+    writer = checkpoint.Writer(epath.Path(path), keep=4)
     for step, loss in LOSSES.items():
         if step == 20:
             made = made | {'config': made['config'] | {'seed': 1}, 'commit': None}
-        writer.save(step, STATE, loss, made)
+        writer.save(step, STATE, made, loss)
         writer.check(wait=True)
     writer.close()
     return path

@@ -60,7 +60,7 @@ def test_what_cannot_be_averaged_is_refused(workdir, tmp_path, capsys):
     read(tmp_path / 'run', ema_width=0.1)
     assert 'of width 0.1 at step 6 is missed by' in capsys.readouterr().err
     shutil.rmtree(tmp_path / 'run' / 'ema')
-    with pytest.raises(ValueError, match='no snapshot of the profiles up to step 6'):
+    with pytest.raises(ValueError, match='no whole snapshot of the profiles up to step 6'):
         read(tmp_path / 'run', ema_width=0.1)
 
 

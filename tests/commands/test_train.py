@@ -164,6 +164,7 @@ def test_the_share_of_peak_counts_the_models_operations(monkeypatch):
 
 
 SMALL = {'net.channels': '32', 'net.multipliers': '(1, 2)', 'net.blocks': '1'}
+AT_THE_LAST = {'net.attention': '(14,)'}  # in full there is a third level, of 7
 
 
 @pytest.mark.parametrize(
@@ -171,7 +172,7 @@ SMALL = {'net.channels': '32', 'net.multipliers': '(1, 2)', 'net.blocks': '1'}
     [
         ('digits', (8, 8, 1), {}),
         # Of two levels and few blocks; what they are in full is traced below.
-        ('fashion_mnist', (28, 28, 1), SMALL),
+        ('fashion_mnist', (28, 28, 1), SMALL | AT_THE_LAST),
         ('cifar10', (32, 32, 3), SMALL),
     ],
     ids=lambda x: x if isinstance(x, str) else '',
@@ -184,7 +185,7 @@ def test_every_config_takes_one_real_step(name, shape, changes):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
     index = np.arange(4, dtype=np.int32)
     batch = {'image': images, 'label': index, 'index': index}
-    step = jax.jit(build.train_step(config, model, jax.random.key(1)))
+    step = jax.jit(build.train_step(config, model, jax.random.key(1), jax.devices()))
     after, numbers = step(state, batch)
     after, numbers = step(after, batch)
     assert numbers['loss'] == pytest.approx(1, abs=0.4) and numbers['grad_norm'] > 0
@@ -200,6 +201,6 @@ def test_every_config_is_traced_in_full(name, shape):
     state = jax.eval_shape(init, jax.random.key(0))
     if name == 'cifar10':  # DDPM's network
         assert sum(x.size for x in jax.tree.leaves(state.params)) == 35_746_307
-    step = build.train_step(config, model, jax.random.key(1))
+    step = build.train_step(config, model, jax.random.key(1), jax.devices())
     after, _ = jax.eval_shape(step, state, build.batch_shapes(config, model, True))
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)

@@ -29,7 +29,7 @@ def assert_restored(place, step):
 
 
 def write(workdir, losses, first=1, keep=2):
-    writer = checkpoint.Writer(checkpoint.folder(epath.Path(workdir)), keep)
+    writer = checkpoint.Writer(epath.Path(workdir), keep)
     for step, loss in enumerate(losses, first):
         checkpoint.save_state(writer, make(step), loss, {'config': {'step': step}})
         writer.check(wait=True)
@@ -117,12 +117,83 @@ def test_damage_to_any_file_is_found_and_the_one_before_used(tmp_path, capsys, d
     assert checkpoint.settle(epath.Path(tmp_path)) == 2
 
 
-def test_a_kept_checkpoint_that_is_damaged_does_not_hinder_the_run(tmp_path):
+@pytest.mark.parametrize('name', ['metrics/metrics', '_CHECKPOINT_METADATA', 'params/_METADATA'])
+def test_a_kept_checkpoint_that_is_damaged_does_not_hinder_the_run(tmp_path, name):
     """Orbax reads the metrics of all checkpoints as soon as it is to write another."""
     write(tmp_path, [1.0, 2.0])
-    (tmp_path / 'checkpoints' / '1' / 'metrics' / 'metrics').write_text('{"loss": 1')
+    os.truncate(tmp_path / 'checkpoints' / '1' / name, 5)
     assert checkpoint.settle(epath.Path(tmp_path)) == 2
     write(tmp_path, [3.0], first=3)
+
+
+def write_both(workdir, steps, keep=2):
+    """Checkpoints and snapshots, without a wait between them."""
+    kinds = (checkpoint.CHECKPOINTS, checkpoint.SNAPSHOTS)
+    writer = checkpoint.Writer(epath.Path(workdir), keep, kinds)
+    for step in steps:
+        writer.save(step, {'profile_0': make(step).ema}, {}, kind=checkpoint.SNAPSHOTS)
+        checkpoint.save_state(writer, make(step), 1.0, {})
+    writer.check(wait=True)
+    writer.close()
+
+
+def test_both_kinds_are_saved_at_once(tmp_path):
+    """Of the snapshots all are kept, and a damaged one hinders no other."""
+    write_both(tmp_path, range(1, 13))
+    checkpoints, snapshots = (
+        checkpoint.folder(epath.Path(tmp_path), kind)
+        for kind in (checkpoint.CHECKPOINTS, checkpoint.SNAPSHOTS)
+    )
+    assert checkpoint.steps_in(checkpoints) == [11, 12]
+    assert checkpoint.steps_in(snapshots) == list(range(1, 13))
+    assert_restored(checkpoints, 12)
+    for step in range(1, 13):
+        assert not checkpoint.problems(snapshots, step, ('profile_0', 'made'))
+    for step, name in ((4, '_CHECKPOINT_METADATA'), (5, 'profile_0/_METADATA')):
+        os.truncate(tmp_path / 'ema' / str(step) / name, 5)
+        assert checkpoint.problems(snapshots, step, ('profile_0',))
+    assert checkpoint.settle(epath.Path(tmp_path)) == 12
+    write_both(tmp_path, [13])
+    assert checkpoint.steps_in(snapshots) == list(range(1, 14))
+
+
+def test_to_go_back_is_to_the_newest_whole_one_before(tmp_path, capsys):
+    """What is newer goes, of both kinds, and what is broken aside."""
+    write_both(tmp_path, [1, 2, 3, 4], keep=4)
+    assert checkpoint.settle(epath.Path(tmp_path), before=4) == 3
+    shutil.rmtree(tmp_path / 'checkpoints' / '2' / 'ema')
+    os.truncate(tmp_path / 'checkpoints' / '3' / 'ema' / '_METADATA', 5)
+    capsys.readouterr()
+    assert checkpoint.settle(epath.Path(tmp_path), before=4) == 1
+    told = capsys.readouterr().err
+    assert 'checkpoints/3 is broken' in told and 'checkpoints/2 is broken' in told
+    for kind in (checkpoint.CHECKPOINTS, checkpoint.SNAPSHOTS):
+        assert checkpoint.steps_in(checkpoint.folder(epath.Path(tmp_path), kind)) == [1]
+    assert sorted(p.name for p in (tmp_path / 'broken').iterdir()) == ['2_0', '3_0']
+
+
+def test_of_those_after_the_bad_steps_the_first_is_taken_where_there_is_none_before(tmp_path):
+    """A preemption saved it among the bad steps: its parameters are as they were before."""
+    write(tmp_path, [1.0, 1.0, 1.0], first=5, keep=3)
+    assert checkpoint.settle(epath.Path(tmp_path), before=4) == 5
+    assert checkpoint.steps_in(checkpoint.folder(epath.Path(tmp_path))) == [5]
+
+
+def test_what_was_set_aside_before_stays(tmp_path):
+    write(tmp_path, [1.0, 1.0])
+    for name in ('2_0', '2_2'):
+        (tmp_path / 'broken' / name).mkdir(parents=True)
+    os.truncate(tmp_path / 'checkpoints' / '2' / 'made' / 'metadata', 5)
+    assert checkpoint.settle(epath.Path(tmp_path)) == 1
+    assert (tmp_path / 'broken' / '2_1' / 'made').exists()
+
+
+def test_what_a_bucket_does_not_mark_as_committed_is_none(saved, monkeypatch):
+    """There a checkpoint that is being written has its name already."""
+    (saved / '5' / 'commit_success.txt').unlink()
+    assert checkpoint.steps_in(saved) == [2, 4, 5]
+    monkeypatch.setattr(checkpoint.digest, 'in_bucket', lambda path: True)
+    assert checkpoint.steps_in(saved) == [2, 4]
 
 
 def test_all_damaged_is_an_error_that_says_so(tmp_path):
@@ -135,6 +206,11 @@ def test_all_damaged_is_an_error_that_says_so(tmp_path):
         checkpoint.settle(epath.Path(tmp_path))
 
 
+def test_an_item_that_was_never_written_is_missed(saved):
+    (found,) = checkpoint.problems(saved, 5, ('params', 'profile_0', 'made'))
+    assert found == 'profile_0 is missing'
+
+
 def test_damage_to_what_is_not_read_does_not_matter(saved, tmp_path):
     flip(tmp_path / 'checkpoints' / '5' / 'optimizer' / '_METADATA', np.random.default_rng(0))
     assert checkpoint.choose(saved, 5, ('params', 'made')) == 5
@@ -143,17 +219,20 @@ def test_damage_to_what_is_not_read_does_not_matter(saved, tmp_path):
 def test_half_a_checkpoint_is_no_checkpoint(tmp_path):
     """What a kill in the middle of a save, or of deleting an old one, leaves behind."""
     write(tmp_path, [3.0, 2.0, 1.0], keep=3)
-    shutil.rmtree(tmp_path / 'checkpoints' / '3' / 'ema')
+    for name in ('1/params', '1/ema', '3/ema'):
+        shutil.rmtree(tmp_path / 'checkpoints' / name)
+    (tmp_path / 'checkpoints' / '1' / 'commit_success.txt').unlink()
     (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp' / 'params').mkdir(parents=True)
     assert checkpoint.settle(epath.Path(tmp_path)) == 2
-    write(tmp_path, [1.5], first=3)
+    write(tmp_path, [1.5], first=3, keep=4)
+    assert checkpoint.problems(checkpoint.folder(epath.Path(tmp_path)), 1, ('params', 'made'))
     assert not (tmp_path / 'checkpoints' / '4.orbax-checkpoint-tmp').exists()
 
 
 def test_a_failed_save_is_an_error_and_leaves_the_others(tmp_path, monkeypatch):
     write(tmp_path, [3.0, 2.0])
     place = checkpoint.folder(epath.Path(tmp_path))
-    writer = checkpoint.Writer(place, 2)
+    writer = checkpoint.Writer(epath.Path(tmp_path), 2)
 
     def full(*args, **kwargs):
         raise OSError(28, 'No space left on device')

@@ -88,9 +88,21 @@ def test_a_step_of_ten_times_the_usual_time_is_reported(monkeypatch):
         if found := watch.tick():
             reports.append((step, *found))
     assert reports == [(22, pytest.approx(11), pytest.approx(1))] and watch.slow == 1
-    watch.restart()
     clock[0] += 100  # a picture was drawn
+    watch.restart()
+    clock[0] += 1
     assert watch.tick() is None
+
+
+def test_steps_whose_data_comes_in_bursts_are_usual(monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(health.time, 'perf_counter', lambda: clock[0])
+    watch = health.Watch()
+    for step in range(200):
+        clock[0] += 0.001 if step % 8 else 1.0
+        assert watch.tick() is None
+    clock[0] += 20
+    assert watch.tick() is not None
 
 
 def test_the_examples_at_fault_are_named():
