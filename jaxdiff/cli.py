@@ -3,6 +3,7 @@
 import argparse
 import functools
 import os
+import signal
 import sys
 
 from jaxdiff import devices
@@ -72,6 +73,7 @@ def _sample(args):
     devices.use_cores(count=args.devices)
     _quiet()
     _join(args)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of many processes JAX makes a notice of it
     from jaxdiff.commands import sample
 
     job = sample.prepare(

@@ -1,5 +1,7 @@
 """What a run does when something goes wrong: the table of docs/faults.md, fault by fault."""
 
+import contextlib
+import itertools
 import os
 import random
 import re
@@ -30,6 +32,7 @@ from processes import (
 
 from jaxdiff import build
 from jaxdiff.data import order
+from jaxdiff.training import checkpoint, preemption
 
 STEPS, SAVED = 12, 6
 
@@ -344,6 +347,63 @@ def test_a_streak_is_left_by_another_order_of_the_data(tmp_path, monkeypatch, ca
     assert [count for _, count in curve(tmp_path, 'rollbacks')] == [0] * 3 + [1] * 9
     step, items = tiny.newest(tmp_path)
     assert step == STEPS and items['health']['rollbacks'] == 1
+
+
+def test_a_rollback_is_to_a_whole_checkpoint(tmp_path, monkeypatch, capsys):
+    """The newest one was damaged since it was written."""
+    spoil(monkeypatch.setattr, [examples_of(step)[0] for step in (7, 8)])
+    settle = checkpoint.settle
+
+    def damaged(workdir, before=None):
+        if before is not None:
+            flip(tmp_path / 'checkpoints' / '6')
+        return settle(workdir, before)
+
+    monkeypatch.setattr(checkpoint, 'settle', damaged)
+    assert train(tmp_path, train__steps=9, train__bad_steps=2) == 0
+    told = capsys.readouterr().err
+    assert 'checkpoints/6 is broken' in told and 'back to step 3, with another order' in told
+    assert (tmp_path / 'broken' / '6_0').exists() and steps_in(tmp_path) == [6, 9]
+
+
+def preempted(patch, after):
+    """A notice of preemption comes when training has asked for one so many times."""
+    asked = itertools.count()
+
+    @contextlib.contextmanager
+    def listen():
+        yield lambda: next(asked) >= after
+
+    patch.setattr(preemption, 'listen', listen)
+
+
+@pytest.mark.slow
+def test_a_preemption_amid_bad_steps_loses_nothing(tmp_path, monkeypatch, capsys):
+    """It saves there or, where that made the streak too long, after the first step of another order."""
+    spoil(monkeypatch.setattr, STREAK)
+    limits = {'train__steps': STEPS, 'train__bad_steps': 3}
+    whole = tmp_path / 'whole'
+    assert train(whole, **limits) == 0
+    for asked, stands in ((5, 5), (6, 4)):
+        run = tmp_path / f'run{asked}'
+        with monkeypatch.context() as patch:
+            preempted(patch, asked)
+            assert train(run, **limits) == 0
+        assert f'preempted: saved step {stands};' in capsys.readouterr().err
+        assert train(run, **limits) == 0
+        assert_same_end(whole, run)
+
+
+def test_a_preemption_before_the_first_step_ends_well(run, tmp_path, monkeypatch, capsys):
+    preempted(monkeypatch, 0)
+    assert train(tmp_path / 'new', train__steps=STEPS) == 0
+    assert steps_in(tmp_path / 'new') == []
+    told = last_line(capsys.readouterr().err)
+    assert told == 'preempted: before the first step; the same command starts anew'
+    assert train(run, train__steps=STEPS) == 0
+    told = last_line(capsys.readouterr().err)
+    assert told == 'preempted: saved step 6; the same command goes on from it'
+    assert steps_in(run) == [3, 6]
 
 
 def test_data_that_no_order_helps_stops_the_run(run, monkeypatch, capsys):

@@ -3,6 +3,7 @@
 import os
 import re
 import signal
+import socket
 
 import jax
 import numpy as np
@@ -26,6 +27,12 @@ from processes import (
 LAUNCH = ('launch', '-n', 2, '--')
 MESH = {'train__parallel': 'mesh', 'train__fsdp': 0}  # 0: one copy of the state on all devices
 STEPS = 12
+
+
+def free_port():
+    with socket.socket() as free:
+        free.bind(('127.0.0.1', 0))
+        return free.getsockname()[1]
 
 
 def assert_close(one, other, tolerance):
@@ -69,6 +76,24 @@ def test_a_preempted_job_saves_at_one_step_and_other_devices_go_on(tmp_path):
     assert 'again' not in stderr and stopped < STEPS and max(steps_in(run)) == stopped
     assert here(*arguments(run, **changes)) == here(*arguments(whole, **changes)) == 0
     assert_same_curve(whole, run)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('second', ['empty', 'with a checkpoint'])
+def test_processes_that_see_different_folders_are_refused(tmp_path, second):
+    """Not left to wait for each other."""
+    flags = '--devices', 1, '--num_processes', 2, '--coordinator', f'127.0.0.1:{free_port()}'
+    folders = tmp_path / 'a', tmp_path / 'b'
+    if second != 'empty':
+        (folders[1] / 'checkpoints' / '3').mkdir(parents=True)
+    job = [
+        start(*arguments(folder, *flags, '--process_id', i, train__steps=STEPS))
+        for i, folder in enumerate(folders)
+    ]
+    (code, _, stderr), (other_code, _, other) = map(end, job)
+    told = f'the processes see different folders at {folders[1]}: give a shared one'
+    assert other_code == 2 and other.strip().endswith(told), other
+    assert code == 2 and 'the processes see different folders' in stderr, stderr
 
 
 @pytest.fixture(scope='module')

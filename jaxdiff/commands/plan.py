@@ -73,11 +73,12 @@ def run(job: Job) -> Iterator[str]:
         raise MemoryError(f'{str(error).splitlines()[0].rstrip(".")}: {_ADVICE}') from None
     yield from _work(job, compiled)
     held |= _needed(compiled, sum(held.values()))
+    held['copy at a save'] = program.device_bytes(state)
     yield from _memory(held, limit, 'sum')
     yield from _exchange(compiled)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
-            f'a step needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: '
+            f'a step beside a save needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: '
             f'{_ADVICE}'
         )
 
@@ -176,6 +177,7 @@ def _memory(held, limit, title):
         'temporaries': 'activations, gradients, gathered parameters',
         'padding': 'of the above, as the device lays arrays out',
         'program': 'its code, and results besides the state',
+        'copy at a save': 'of the state, on its way; with pmap on the first alone',
     }
     rows = [(label, _size(count), notes.get(label, '')) for label, count in held.items()]
     yield from _table('memory of each device', [*rows, (title, _size(total), of)])

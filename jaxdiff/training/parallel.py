@@ -78,9 +78,11 @@ def mesh(
     """One program over a mesh of devices / `fsdp` × `fsdp`, for states too large for one device.
 
     Parameters, averages and optimiser state are sharded over the second axis; the batch is split
-    over both. `train_step(state, batch, whole=...)` gathers the parameters that it computes with.
+    over both. `train_step(state, batch, whole=...)` gathers the parameters that it computes with, all
+    of them at once: a device needs room for its part of the state, and during the step for one copy
+    of the parameters and their gradients.
 
-    References: Rajbhandari et al. 2020, ZeRO, stage 3; Zhao et al. 2023, PyTorch FSDP.
+    References: Rajbhandari et al. 2020, ZeRO (stage 3 but for that copy); Zhao et al. 2023, FSDP.
     """
     grid = mesh_of(devices, fsdp)
     rows, everywhere = (

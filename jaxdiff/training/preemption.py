@@ -19,7 +19,7 @@ def listen() -> Iterator[Callable[[], bool]]:
     """
     noticed = threading.Event()
     if jax.process_count() > 1:
-        times = itertools.count()
+        times = itertools.count(1)  # 0 is what the service takes for "no notice yet"
 
         def ask():
             if multihost_utils.reached_preemption_sync_point(next(times)):

@@ -196,7 +196,7 @@ if tries == 1:
 
 
 def test_restarts_are_bounded(finish, tmp_path):
-    program = "print(f'reason {tries}'); sys.exit(me)"
+    program = "print(f'reason {tries}'); time.sleep(me); sys.exit(me)"
     code, stdout, stderr = finish(program, restarts=2)
     assert code == 1
     assert [len(mine) for mine in pids(tmp_path)] == [3, 3]

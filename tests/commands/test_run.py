@@ -43,6 +43,29 @@ def test_a_wider_average_is_farther_from_the_last_parameters(workdir):
     assert 0 < distance(0.05) < distance(0.08) < distance(0.15)
 
 
+@pytest.mark.parametrize('ema_width', [None, 0.08])
+def test_parameters_are_read_sharded_where_the_run_was(workdir, tmp_path, monkeypatch, ema_width):
+    """Each array straight to the devices that it is shared among, averages too."""
+    whole = read(workdir, ema_width=ema_width)
+    made = tiny.newest(workdir)[1]['made']
+    made['config']['train'] |= {'parallel': 'mesh', 'fsdp': 4}
+    monkeypatch.setattr(runs.checkpoint, 'made', lambda place, step: made)
+    found = runs.parameters(runs.find(str(workdir), ema_width=ema_width))
+    jax.tree.map(np.testing.assert_array_equal, jax.device_get(found), whole)
+    largest = max(jax.tree.leaves(found), key=lambda x: x.size)
+    assert largest.sharding.mesh.shape == {'data': 2, 'fsdp': 4}
+    assert largest.addressable_shards[0].data.size == largest.size // 4
+
+
+def test_a_damaged_snapshot_is_left_out(workdir, tmp_path, capsys):
+    shutil.copytree(workdir, tmp_path / 'run')
+    (tmp_path / 'run' / 'ema' / '2' / 'profile_1' / '_METADATA').write_text('')
+    found = read(tmp_path / 'run', ema_width=0.1)
+    assert 'ema/2 is broken and not used: profile_1/_METADATA is' in capsys.readouterr().err
+    kept = tiny.newest(workdir)[1]['profiles'][1]
+    jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=1e-6), found, kept)
+
+
 def test_samples_of_a_width_say_so(workdir, tmp_path):
     job = sample.prepare(
         str(workdir), [('sample.num', '2')], ema_width=0.08, out=str(tmp_path / 'x')

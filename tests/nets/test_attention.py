@@ -32,6 +32,24 @@ def test_attend_and_its_gradient_agree_with_jax_nn(heads):
     jax.tree.map(lambda a, b: np.testing.assert_allclose(a, b, atol=1e-5), ours, theirs)
 
 
+def test_what_is_lowered_for_another_platform_is_that_platforms(monkeypatch):
+    """A TPU's program, made on a machine without one, calls `jax.nn.dot_product_attention`."""
+    q, k, v = (normal(i, 2, 7, 3, 8) for i in range(3))
+    called = []
+
+    def peer(*args):
+        called.append(1)
+        return jnp.zeros_like(q)
+
+    monkeypatch.setattr(jax.nn, 'dot_product_attention', peer)
+    texts = {
+        platform: jax.jit(attend).trace(q, k, v).lower(lowering_platforms=(platform,)).as_text()
+        for platform in ('cpu', 'cuda', 'tpu')
+    }
+    assert called and texts['cpu'].count('dot_general') == 2
+    assert not any('dot_general' in texts[platform] for platform in ('cuda', 'tpu'))
+
+
 def test_softmax_is_float32_under_bfloat16():
     # The logits are 100 and 100.78125; bfloat16 would take the second for 101.
     query, key, value = (

@@ -30,6 +30,7 @@ def run(devices, steps=20, traces=None, perturb=True, **changes):
         optimizer=optimizer,
         key=jax.random.key(1),
         accumulate=config.train.accumulate,
+        unroll=True,
     )
     driver = parallel.pmap(step, jax.local_devices()[:devices])
     batches = data.batches(dataset, config.train.batch_size, config.seed, config.data.flip)
@@ -63,6 +64,17 @@ def test_accumulation_by_a_loop_is_the_same_mean():
     x = jnp.arange(24.0).reshape(12, 2)
     means = [_mean_over_parts(lambda part: part.mean(0), x, 4, unroll) for unroll in (True, False)]
     np.testing.assert_allclose(means, [x.mean(0)] * 2)
+
+
+def test_the_first_state_is_used_up():
+    """Else the device that made it would hold it besides the one that is trained, for the whole run."""
+    devices = jax.local_devices()
+    driver = parallel.pmap(lambda state, batch, axis_name: (state, {}), devices)
+    state = states.init({'w': jnp.arange(3.0)}, build.optimizer(configs.load('digits')))
+    kept, trained = jax.tree.map(np.array, state), driver.put_state(state)
+    assert all(x.is_deleted() for x in jax.tree.leaves(state))
+    jax.tree.map(np.testing.assert_array_equal, driver.get(trained), kept)
+    assert trained.params['w'].shape == (len(devices), 3)
 
 
 def test_the_average_follows_the_parameters():

@@ -1,7 +1,5 @@
 """One run is the same run on any devices, by either driver."""
 
-import functools
-
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -10,7 +8,6 @@ import tiny
 
 from jaxdiff import build, config as configs, data
 from jaxdiff.training import parallel, state as states
-from jaxdiff.training.step import train_step
 
 STEPS = 60
 
@@ -28,15 +25,7 @@ def train(driver, devices, fsdp=1, steps=STEPS, **changes):
     build.check(config)
     dataset = build.dataset(config)
     model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
-    optimizer = build.optimizer(config)
-    step = functools.partial(
-        train_step,
-        loss=build.training_loss(config, model),
-        optimizer=optimizer,
-        key=jax.random.key(1),
-        gammas=build.gammas(config),
-        accumulate=config.train.accumulate,
-    )
+    step = build.train_step(config, model, jax.random.key(1), jax.devices())
     made = build.driver(config, step, jax.devices()[:devices])
     batches = data.batches(dataset, config.train.batch_size, config.seed)
     # Away from the zeros that a new network's last layers are, so that all of it matters at once.
@@ -44,7 +33,7 @@ def train(driver, devices, fsdp=1, steps=STEPS, **changes):
         lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape, x.dtype),
         build.init(model, jax.random.key(0)),
     )
-    state = states.init(params, optimizer, len(config.ema.profiles))
+    state = states.init(params, build.optimizer(config), len(config.ema.profiles))
     first = jax.tree.map(np.array, state)
     state = made.put_state(jax.device_put(state, parallel.shardings(made.layout(state))))
     losses = []
