@@ -3,18 +3,20 @@
     python experiments/save_time.py --config digits --workdir gs://bucket/try
 
 A real run's step, data and checkpoints, with a save every few steps: timed are the copy of the
-state off the devices, the call of the save after it, and the first steps after that against the
-usual step of the same run. Each step is waited for, so that none hides behind another. On GPUs the
-call itself copies once more, since Orbax moves arrays through pinned memory of its own.
+state off the devices, the call of the save after it, and a group of steps after that against the
+same run's groups with nothing being written. The steps are queued as the training loop queues them.
+On GPUs the call itself copies once more, since Orbax moves arrays through pinned memory of its own.
 
 The aim: once the copy is off the device, a save costs the loop less than 50 ms or 10 % of a step,
-whichever is larger. Where devices and the writing share processor cores, as they do on a CPU, the
-steps after a save are slower while it is written; the quiet steps' figure tells how much of that is
-the machine's own unrest.
+whichever is larger. Devices that are CPU cores get all of them but the last, which is left to the
+loop and the writing, as accelerators leave the host's. With `--shared` both share all cores, as they
+do in a run on a CPU, and so the steps miss the cycles that the writing takes. The quiet groups'
+figures tell how much is the machine's own unrest.
 """
 
 import argparse
 import contextlib
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -26,17 +28,15 @@ from tqdm import tqdm
 
 from jaxdiff import config as configs, devices
 
-FIRST = 3  # steps after a save that are counted as its own
-
 
 class Save(NamedTuple):
-    """Seconds of one save, and of the steps around it."""
+    """Seconds of one save, and of groups of steps."""
 
     copy: float  # the state from the devices to the host
     call: float  # starting to write it
-    first: list[float]  # the steps after it, `FIRST` of them
+    steps: float  # the group of steps after it
     written: float  # from the call until the checkpoint stands
-    quiet: list[float]  # as many steps as asked for, with nothing being written
+    quiet: list[float]  # groups with nothing being written
 
 
 def main() -> None:
@@ -47,18 +47,33 @@ def main() -> None:
         '--workdir', default='', help='where to save; a temporary folder if not given'
     )
     parser.add_argument('--saves', type=int, default=10)
-    parser.add_argument('--steps', type=int, default=12, help='quiet steps before each save')
+    parser.add_argument('--steps', type=int, default=12, help='of a group')
+    parser.add_argument(
+        '--shared', action='store_true', help='let CPU devices and the writing share all cores'
+    )
     args = parser.parse_args()
-    if args.saves < 1 or args.steps < FIRST:
-        parser.error(f'--saves must be at least 1 and --steps at least {FIRST}')
+    if args.saves < 1 or args.steps < 1:
+        parser.error('--saves and --steps must be at least 1')
     config = configs.load(args.config)
-    devices.use_cores(config.train.batch_size, config.train.accumulate)
+    start_jax(config, args.shared)
     with contextlib.ExitStack() as stack:
         folder = args.workdir or stack.enter_context(tempfile.TemporaryDirectory())
         if (epath.Path(folder) / 'checkpoints').exists():
             parser.error(f'--workdir {folder} has checkpoints already: give an empty folder')
         size, saves = measure(config, epath.Path(folder), args.saves, args.steps)
-    report(f'{args.config}, {size / 1e6:.1f} MB a checkpoint', saves)
+    report(f'{args.config}, {size / 1e6:.1f} MB a checkpoint', saves, args.steps)
+
+
+def start_jax(config, shared: bool) -> None:
+    """Starts JAX on cores of its own, where they are the devices and not `shared`."""
+    cores = sorted(os.sched_getaffinity(0))
+    if not shared and len(cores) > 1:
+        os.sched_setaffinity(0, cores[:-1])  # where XLA's threads, which start now, stay
+    devices.use_cores(config.train.batch_size, config.train.accumulate)
+    import jax
+
+    on_cores = jax.default_backend() == 'cpu' and not shared
+    os.sched_setaffinity(0, cores[-1:] if on_cores else cores)
 
 
 def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, list[Save]]:
@@ -67,7 +82,7 @@ def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, l
 
     from jaxdiff import build, data
     from jaxdiff.build.step import train_state, train_step
-    from jaxdiff.training import checkpoint, parallel
+    from jaxdiff.training import checkpoint, loop, parallel
 
     build.check_devices(config, jax.device_count())
     dataset = build.dataset(config)
@@ -78,34 +93,38 @@ def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, l
     batches = data.prefetch(batches, driver.put_batch)
     start = train_state(config, model, key)
     start = jax.device_put(start, parallel.shardings(driver.layout(start)))
-    state = [driver.put_state(start)]
+    state = driver.put_state(start)
 
-    def step():
-        state[0], metrics = driver.step(state[0], next(batches))
-        jax.block_until_ready(metrics)
+    def group():
+        nonlocal state
+        queued = []
+        for _ in range(steps):
+            state, metrics = driver.step(state, next(batches))
+            queued.append(metrics)
+            if len(queued) > loop.AHEAD:
+                jax.block_until_ready(queued.pop(0))
+        jax.block_until_ready(queued)
 
     def copy():
-        copied = driver.get(state[0])
+        copied = driver.get(state)
         jax.device_get(copied)
         return copied
 
-    step()  # compiles
+    group()  # compiles
     writer = checkpoint.Writer(workdir, config.train.keep)
     found = []
     with contextlib.closing(writer), contextlib.closing(batches):
         # The first save sets up folders, threads and the copy's program; it isn't counted.
         for number in tqdm(range(saves + 1), desc='saves', dynamic_ncols=True):
-            quiet = [seconds(step)[0] for _ in range(steps)]
+            quiet = [seconds(group)[0] for _ in range(2)]
             copying, copied = seconds(copy)
             began = time.perf_counter()
             calling, _ = seconds(lambda: checkpoint.save_state(writer, copied, 0.0, {}))
-            first = [seconds(step)[0] for _ in range(FIRST)]
-            while writer.saving():
-                step()
-            written = time.perf_counter() - began
+            stepping, _ = seconds(group)
             writer.check(wait=True)
             if number:
-                found.append(Save(copying, calling, first, written, quiet))
+                written = time.perf_counter() - began
+                found.append(Save(copying, calling, stepping, written, quiet))
     return sum(x.nbytes for x in jax.tree.leaves(copied)), found
 
 
@@ -116,20 +135,19 @@ def seconds(f: Callable) -> tuple[float, object]:
     return time.perf_counter() - began, result
 
 
-def report(title: str, saves: list[Save]) -> None:
+def report(title: str, saves: list[Save], steps: int) -> None:
     """The table: each figure's median and worst over the saves."""
     usual = np.median([s.quiet for s in saves])
-    after = np.sum([s.first for s in saves], axis=1) - FIRST * usual
-    quiet = np.sum([s.quiet[-FIRST:] for s in saves], axis=1) - FIRST * usual
     call = np.array([s.call for s in saves])
-    limit = max(0.05, 0.1 * usual)
+    after = np.array([s.steps for s in saves]) - usual
+    limit = max(0.05, 0.1 * usual / steps)
     rows = {
-        'a usual step': np.ravel([s.quiet for s in saves]),
+        'a usual step': np.ravel([s.quiet for s in saves]) / steps,
         'copy off the devices': [s.copy for s in saves],
         'call of the save': call,
-        f'first {FIRST} steps after it, above usual': after,
-        f'{FIRST} quiet steps, above usual': quiet,
-        'stall: call and first steps': call + after,
+        f'{steps} steps after it, above usual': after,
+        f'{steps} quiet steps, above usual': np.ravel([s.quiet for s in saves]) - usual,
+        'stall: call and steps': call + after,
         'until the checkpoint stands': [s.written for s in saves],
     }
     print(f'{title}, {len(saves)} saves; milliseconds\n{"":38}{"median":>9}{"worst":>9}')
@@ -139,7 +157,7 @@ def report(title: str, saves: list[Save]) -> None:
     print(
         f'limit {1e3 * limit:.1f} ms (50 ms or 10 % of a step): the median stall is '
         f'{"within" if stall < limit else "ABOVE"} it, {stall / limit:.2f} of it '
-        f'({stall / usual:.2f} steps); the call alone {np.median(call) / limit:.2f}, '
+        f'({stall * steps / usual:.2f} steps); the call alone {np.median(call) / limit:.2f}, '
         f'at worst {call.max() / limit:.2f}'
     )
 

@@ -16,7 +16,7 @@ from jaxdiff.training.throughput import Meter
 
 # Steps that are under way or queued while the host prepares the next: devices never wait for it,
 # and it never runs so far ahead that a stop or a slow step would be noticed late.
-_AHEAD = 2
+AHEAD = 2
 
 
 def run(
@@ -86,15 +86,15 @@ def run(
                 distributed.compile_together(driver.step, state, batch)
             state, metrics = driver.step(state, batch)
             pending.append(metrics)
-            if len(pending) > _AHEAD:
-                wait(step - _AHEAD, pending[-1 - _AHEAD])
+            if len(pending) > AHEAD:
+                wait(step - AHEAD, pending[-1 - AHEAD])
             bar.update()
             last = stop() or step == steps
             save_due = last or due(checkpoint_every, step)
             sample_due = due(sample_every, step) and not last
             snapshot_due = snapshot_every and (step == steps or due(snapshot_every, step))
             if save_due or sample_due or snapshot_due or due(log_every, step):
-                queued = pending[-_AHEAD:]
+                queued = pending[-AHEAD:]
                 for i, metrics in enumerate(queued):
                     wait(step + 1 + i - len(queued), metrics)
                 records = jax.device_get([driver.get(m) for m in pending])
