@@ -36,14 +36,19 @@ def newest(workdir):
 
 
 def saved(workdir, step):
-    """{item: tree} of the checkpoint at `step`, read by Orbax alone."""
+    """{item: tree of NumPy arrays} of the checkpoint at `step`, read by Orbax alone."""
+    import jax
+    import numpy as np
     import orbax.checkpoint as ocp
 
+    def read(path):
+        with ocp.PyTreeCheckpointer() as reader:
+            shapes = reader.metadata(path).item_metadata.tree
+            as_numpy = jax.tree.map(lambda _: ocp.RestoreArgs(restore_type=np.ndarray), shapes)
+            return reader.restore(path, args=ocp.args.PyTreeRestore(restore_args=as_numpy))
+
     folder = (pathlib.Path(workdir) / 'checkpoints' / str(step)).resolve()
-    items = {
-        p.name: ocp.StandardCheckpointer().restore(p)
-        for p in folder.iterdir()
-        if p.name in ('params', 'ema', 'profiles', 'optimizer', 'health')
-    }
+    names = ('params', 'ema', 'profiles', 'optimizer', 'health')
+    items = {name: read(folder / name) for name in names if (folder / name).exists()}
     items['made'] = json.loads((folder / 'made' / 'metadata').read_text())
     return items
