@@ -277,6 +277,22 @@ def test_a_second_run_is_refused_and_a_preempted_one_goes_on(whole, tmp_path, ca
     assert_same_end(whole, run)
 
 
+@pytest.mark.slow
+def test_ctrl_c_costs_the_steps_since_the_last_checkpoint(whole, tmp_path, capsys):
+    run = tmp_path / 'run'
+    process = start(*arguments(run, train__steps=STEPS))
+    wait_for((run / 'checkpoints' / '3').exists, process)
+    process.send_signal(signal.SIGINT)
+    code, stdout, stderr = end(process)
+    assert code == 130 and stdout == '' and 'Traceback' not in stderr
+    assert last_line(stderr) == 'stopped; the same command goes on from the last checkpoint'
+    assert not any(run.glob('*/*.orbax-checkpoint-tmp'))  # a save that was under way has ended
+    saved = max(steps_in(run))
+    assert train(run, train__steps=STEPS) == 0
+    assert f'step {saved} of {STEPS}' in capsys.readouterr().err
+    assert_same_end(whole, run)
+
+
 # --- numbers that aren't finite ---
 
 
