@@ -28,11 +28,7 @@ def train(driver, devices, fsdp=1, steps=STEPS, **changes):
     step = build.train_step(config, model, jax.random.key(1), jax.devices())
     made = build.driver(config, step, jax.devices()[:devices])
     batches = data.batches(dataset, config.train.batch_size, config.seed)
-    # Away from the zeros that a new network's last layers are, so that all of it matters at once.
-    params = jax.tree.map(
-        lambda x: x + 0.05 * jax.random.normal(jax.random.key(2), x.shape, x.dtype),
-        build.init(model, jax.random.key(0)),
-    )
+    params = build.init(model, jax.random.key(0))
     state = states.init(params, build.optimizer(config), len(config.ema.profiles))
     first = jax.tree.map(np.array, state)
     state = made.put_state(jax.device_put(state, parallel.shardings(made.layout(state))))
@@ -67,6 +63,8 @@ def alone():
     return train('pmap', 1)
 
 
+BETWEEN_ANY_TWO = 1e-4  # of the distance travelled; each is compared with one alone
+
 TOPOLOGIES = [
     pytest.param('pmap', 2, 1, marks=pytest.mark.slow),
     pytest.param('pmap', 4, 1, marks=pytest.mark.slow),
@@ -81,7 +79,7 @@ TOPOLOGIES = [
 @pytest.mark.parametrize('driver, devices, fsdp', TOPOLOGIES)
 def test_all_end_at_the_same_state(alone, driver, devices, fsdp):
     """The mesh is devices / fsdp x fsdp."""
-    assert_the_same_run(alone, train(driver, devices, fsdp), 1e-4)
+    assert_the_same_run(alone, train(driver, devices, fsdp), BETWEEN_ANY_TWO / 2)
     assert np.ptp(alone[2]) > 0.1  # it learns: the agreement isn't one of constants
 
 
