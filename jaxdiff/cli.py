@@ -84,6 +84,8 @@ def _sample(args):
         ema_width=args.ema_width,
         seed=args.seed,
         labels=args.label,
+        prompts=args.prompt,
+        negative=args.negative,
         out=args.out,
         film=args.film,
         overwrite=args.overwrite,
@@ -200,6 +202,8 @@ def _parse(arguments):
     sample.add_argument('--steps', type=_positive, help="the sampler's steps")
     sample.add_argument('--eta', type=float, help="DDIM's noise, 0 to 1")
     sample.add_argument('--label', nargs='+', help='classes to draw, by number or name, in turn')
+    sample.add_argument('--prompt', nargs='+', help='texts to draw, in turn')
+    sample.add_argument('--negative', help='a text that guidance leads away from')
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')

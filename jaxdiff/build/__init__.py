@@ -5,6 +5,7 @@ checked config.
 """
 
 from jaxdiff.build.check import check, check_devices, decides
+from jaxdiff.build.conditions import of_captions, of_texts
 from jaxdiff.build.model import Model, codec, dataset, init, model, noise_schedule, schedule_of
 from jaxdiff.build.sampling import sampling, visited
 from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
@@ -24,6 +25,8 @@ __all__ = [
     'init',
     'model',
     'noise_schedule',
+    'of_captions',
+    'of_texts',
     'optimizer',
     'sampling',
     'schedule_of',

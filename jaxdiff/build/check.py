@@ -21,8 +21,10 @@ CHOICES = {
     'loss.weighting': tuple(names.WEIGHTINGS),
     'loss.times': ('low_discrepancy', 'independent'),
     'loss.distribution': tuple(names.DISTRIBUTIONS),
-    'net.name': ('unet',),
-    'net.condition': ('', 'class'),
+    'net.name': tuple(names.NETS),
+    'net.condition': ('', 'class', 'text', 'class+text'),
+    'net.positions': ('sincos', 'rotary'),
+    'text.encoder': ('trained', 'minilm', 'clip'),
     'net.dtype': ('float32', 'bfloat16', 'float64'),
     'optimizer.name': tuple(names.OPTIMIZERS),
     'optimizer.decay': ('constant', 'cosine'),
@@ -51,6 +53,14 @@ RANGES = {
     'loss.discrete_steps': (0, None),
     'loss.condition_dropout': (0, 1),
     'net.channels': (1, None),
+    'net.patch': (1, None),
+    'net.width': (1, None),
+    'net.depth': (1, None),
+    'net.mlp_ratio': (0.1, None),
+    'text.width': (1, None),
+    'text.layers': (1, None),
+    'text.heads': (1, None),
+    'text.skip': (0, None),
     'net.blocks': (1, None),
     'net.heads': (1, None),
     'net.dropout': (0, 0.99),
@@ -214,7 +224,7 @@ def _check_sample(config):
     if c.guidance != 1 and not guided(config):
         raise ValueError(
             f'sample.guidance={c.guidance} needs a model trained with '
-            "net.condition='class' and loss.condition_dropout between 0 and 1"
+            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1"
         )
     if c.cfgpp and not (guided(config) and c.guidance <= 1):
         raise ValueError(

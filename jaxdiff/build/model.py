@@ -9,8 +9,9 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff import codecs, data, nets
+from jaxdiff import codecs, data, text
 from jaxdiff.build import names
+from jaxdiff.build.text import text_encoder
 from jaxdiff.diffusion import denoiser, learned, prediction, schedule
 
 
@@ -26,7 +27,8 @@ class Model(NamedTuple):
     codec: codecs.Codec
     levels: int | None  # that the data take in diffusion space; None for a density
     shape: tuple[int, ...]  # of one example in diffusion space
-    num_classes: int  # 0: unconditional
+    num_classes: int  # 0: without labels
+    text: text.Encoder | None  # that reads prompts; its weights are None where it is trained too
     dtype: str  # of the parameters: 'float32', or 'float64'
 
 
@@ -46,25 +48,21 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
 
     Raises: ValueError where the data has no labels to condition on, or a size doesn't fit the net.
     """
-    if config.net.condition and not num_classes:
-        raise ValueError("net.condition='class', but the data has no labels; set net.condition=''")
     c = config.net
-    num_classes = num_classes if c.condition else 0
-    nets.check_size(shape, c.multipliers, 2)
-    sizes = [shape[0] // 2**level for level in range(len(c.multipliers))]
-    if not set(c.attention) <= set(sizes):
+    if 'class' in c.condition and not num_classes:
         raise ValueError(
-            f'net.attention={c.attention} must be among the sizes that the network meets: {sizes}'
+            f'net.condition={c.condition!r}, but the data has no labels; set it without them'
         )
-    net = nets.UNet(
+    num_classes = num_classes if 'class' in c.condition else 0
+    encoder = text_encoder(config)
+    net = names.NETS[c.name](
+        c,
+        shape,
         out_channels=shape[-1] * (2 if config.diffusion.learned_variance else 1),
-        channels=c.channels,
-        multipliers=c.multipliers,
-        blocks=c.blocks,
-        attention=c.attention,
         heads=c.heads,
         dropout=c.dropout,
         num_classes=num_classes,
+        text_width=encoder.width if encoder else 0,
         dtype=c.dtype,
         remat=c.remat,
     )
@@ -79,6 +77,7 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
         None if config.codec.dequantize else levels,
         tuple(shape),
         num_classes,
+        encoder,
         'float64' if c.dtype == 'float64' else 'float32',
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
@@ -101,16 +100,39 @@ def schedule_of(model: Model, params: Any) -> schedule.Schedule:
     return model.schedule or learned.schedule(params['schedule'])
 
 
+def _parts(model):
+    """What has parameters, by its name."""
+    encoder = model.text
+    made = {'net': lambda key: model.net.init(key, *_example(model))}
+    if not model.schedule:
+        made['schedule'] = learned.init
+    if encoder and encoder.params is None:
+        tokens = jnp.zeros((1, encoder.length), jnp.int32)
+        made['text'] = lambda key: encoder.module.init(key, tokens, tokens == 0)
+    return made
+
+
+def _example(model):
+    cond = {}
+    if model.num_classes:
+        cond['label'] = jnp.zeros(1, jnp.int32)
+    if model.text:
+        cond['text'] = jnp.zeros((1, model.text.length, model.text.width))
+        cond['mask'] = jnp.ones((1, model.text.length), bool)
+    return jnp.zeros((1, *model.shape)), jnp.zeros(1), cond
+
+
 def net_params(model: Model, params: Any) -> Any:
     """The network's share of the parameters."""
-    return params if model.schedule else params['net']
+    return params if len(_parts(model)) == 1 else params['net']
 
 
 def init(model: Model, key: Array) -> Any:
-    """Initial parameters of the network and, where it is learned, {'net': …, 'schedule': …}."""
-    cond = {'label': jnp.zeros(1, jnp.int32)} if model.num_classes else {}
-    key_net, key_schedule = (key, None) if model.schedule else jax.random.split(key)
-    params = model.net.init(key_net, jnp.zeros((1, *model.shape)), jnp.zeros(1), cond)
-    if not model.schedule:
-        params = {'net': params, 'schedule': learned.init(key_schedule)}
+    """Initial parameters of the network; {'net': …} with 'schedule' and 'text' where they learn too."""
+    parts = _parts(model)
+    if len(parts) == 1:
+        params = parts['net'](key)
+    else:
+        keys = jax.random.split(key, len(parts))
+        params = {name: make(key) for (name, make), key in zip(parts.items(), keys)}
     return jax.tree.map(lambda x: x.astype(model.dtype), params)

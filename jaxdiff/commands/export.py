@@ -68,6 +68,11 @@ def prepare(
             f'got {" ".join(platforms)}'
         )
     run = runs.find(workdir, overrides, step, ema, ema_width)
+    if sampler and run.model.text:
+        raise ValueError(
+            '--out ….stablehlo is for models of classes or none: a text goes through a tokenizer, '
+            'which such a program cannot hold; export the parameters as .safetensors'
+        )
     check_writable(path.parent)
     for each in _outputs(path):
         if each.exists() and not overwrite:

@@ -89,7 +89,7 @@ def run(job: Job) -> list[epath.Path]:
         r = job.reverse
         draw = sampling.sampler(r.config, r.model, film=True)
         n = len(job.images)
-        (frames,) = sampling.draw_all(draw, r.model, r.params, r.labels, r.seed, n, n)
+        (frames,) = sampling.draw_all(draw, r.model, r.params, r.cond, r.seed, n, n)
         branches.append(sampling.reverse_branch(r.config, r.model, r.params, frames))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]

@@ -35,6 +35,9 @@ class Job(NamedTuple):
     workdir: epath.Path
     dataset: data.Dataset
     model: build.Model
+    tokenize: (
+        Callable[[list[str]], dict[str, np.ndarray]] | None
+    )  # captions -> what the model reads
     changed: dict  # keys of a run that goes on, {key: (old, new)}
 
 
@@ -69,7 +72,13 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             f'{dataset.fingerprint}): give another --workdir'
         )
     model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
-    return Job(config, folder, dataset, model, changed)
+    if model.text and not dataset.captioned:
+        raise ValueError(
+            f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
+            'that has, or a condition without text'
+        )
+    tokenize = build.of_captions(model, dataset, folder)
+    return Job(config, folder, dataset, model, tokenize, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -126,7 +135,10 @@ def _train(job, training, state, stop):
         except health.Unhealthy as error:
             bad = error.with_traceback(None)  # which would keep the state in memory
         if rollbacks == job.config.train.rollbacks:
-            why = rollback.explain(job.config, job.model, job.dataset, training.key, bad, rollbacks)
+            whole = _batches(job, rollbacks)
+            why = rollback.explain(
+                job.config, job.model, job.dataset, whole, training.key, bad, rollbacks
+            )
             raise FloatingPointError(why) from bad
         rollbacks += 1
         state = _state(job, training, checkpoint.settle(job.workdir, before=bad.first))
@@ -139,19 +151,25 @@ def _train(job, training, state, stop):
             )
 
 
+def _batches(job, order, **share):
+    c = job.config
+    return data.batches(
+        job.dataset,
+        c.train.batch_size,
+        c.seed,
+        flip=c.data.flip,
+        order=order,
+        tokenize=job.tokenize,
+        **share,
+    )
+
+
 def _stretch(job, training, state, stop):
     """From the given state to the last one, or to a preemption; all is on the disk at its end."""
     config, made, start = job.config, training.made, int(state.step)
     rollbacks = int(state.health.rollbacks)
-    batches = data.batches(
-        job.dataset,
-        config.train.batch_size,
-        config.seed,
-        flip=config.data.flip,
-        process=jax.process_index(),
-        processes=jax.process_count(),
-        order=rollbacks,
-    )
+    share = {'process': jax.process_index(), 'processes': jax.process_count()}
+    batches = _batches(job, rollbacks, **share)
     kinds = (checkpoint.CHECKPOINTS,) + (checkpoint.SNAPSHOTS,) * bool(config.ema.profiles)
     with contextlib.ExitStack() as stack:
         log = None
@@ -273,10 +291,15 @@ def _sampler(job, made) -> Callable[[int, Any], epath.Path]:
     c = job.config.sample
     draw = sampling.sampler(job.config, job.model)
     labels = sampling.choose_labels(None, job.dataset.class_names, job.model.num_classes, c.num)
+    prompts = list(c.prompts)
+    if job.model.text and not prompts:
+        prompts = data.first_captions(job.dataset, c.num)
+    prompts = sampling.choose_prompts(prompts, job.model, c.num)
+    cond = sampling.conditions(job.model, labels, prompts)
 
     def sample(step, params):
         batches = sampling.draw_all(
-            draw, job.model, params, labels, job.config.seed, c.num, c.batch_size
+            draw, job.model, params, cond, job.config.seed, c.num, c.batch_size
         )
         samples = np.concatenate(list(batches))
         path = job.workdir / 'samples' / f'step_{step:08d}.png'
