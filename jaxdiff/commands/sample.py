@@ -165,8 +165,8 @@ def draw_all(
     for start in range(0, num, batch):
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
-        asked = jax.tree.map(lambda x: put(x[index]), (cond, away))
-        asked = params, asked[0], put(keys), asked[1]
+        now, from_now = jax.tree.map(lambda x: put(x[index]), (cond, away))
+        asked = (params, now, put(keys)) + (() if away is None else (from_now,))
         if not start:
             distributed.compile_together(draw, *asked)
         drawn = draw(*asked)

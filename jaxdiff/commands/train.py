@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import grain
 import jax
 import numpy as np
 from etils import epath
@@ -48,6 +49,7 @@ class Training(NamedTuple):
     init: Callable[[], states.TrainState]  # the state before the first step
     key: jax.Array
     like: states.TrainState  # its shapes, and where they stand
+    batches: Callable[..., grain.MapDataset]  # of an order, and a process's share; see `data`
     made: dict  # how all that it saves was made
     sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
@@ -77,8 +79,7 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
             'that has, or a condition without text'
         )
-    tokenize = build.of_captions(model, dataset, folder)
-    return Job(config, folder, dataset, model, tokenize, changed)
+    return Job(config, folder, dataset, model, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -122,8 +123,16 @@ def _training(job, made):
     step = build.train_step(job.config, job.model, key, jax.devices())
     driver = build.driver(job.config, step, jax.devices())
     like = driver.layout(jax.eval_shape(init, root))
+    batches = functools.partial(
+        data.batches,
+        job.dataset,
+        job.config.train.batch_size,
+        job.config.seed,
+        flip=job.config.data.flip,
+        tokenize=build.of_captions(job.model, job.dataset),
+    )
     sample = _sampler(job, made)
-    return Training(driver, functools.partial(init, root), key, like, made, sample)
+    return Training(driver, functools.partial(init, root), key, like, batches, made, sample)
 
 
 def _train(job, training, state, stop):
@@ -135,7 +144,7 @@ def _train(job, training, state, stop):
         except health.Unhealthy as error:
             bad = error.with_traceback(None)  # which would keep the state in memory
         if rollbacks == job.config.train.rollbacks:
-            whole = _batches(job, rollbacks)
+            whole = training.batches(order=rollbacks)
             why = rollback.explain(
                 job.config, job.model, job.dataset, whole, training.key, bad, rollbacks
             )
@@ -151,25 +160,12 @@ def _train(job, training, state, stop):
             )
 
 
-def _batches(job, order, **share):
-    c = job.config
-    return data.batches(
-        job.dataset,
-        c.train.batch_size,
-        c.seed,
-        flip=c.data.flip,
-        order=order,
-        tokenize=job.tokenize,
-        **share,
-    )
-
-
 def _stretch(job, training, state, stop):
     """From the given state to the last one, or to a preemption; all is on the disk at its end."""
     config, made, start = job.config, training.made, int(state.step)
     rollbacks = int(state.health.rollbacks)
     share = {'process': jax.process_index(), 'processes': jax.process_count()}
-    batches = _batches(job, rollbacks, **share)
+    batches = training.batches(order=rollbacks, **share)
     kinds = (checkpoint.CHECKPOINTS,) + (checkpoint.SNAPSHOTS,) * bool(config.ema.profiles)
     with contextlib.ExitStack() as stack:
         log = None
