@@ -33,8 +33,8 @@ def embed(
     encoder or another length have another file. It is written under a name of its own, '*.new',
     and gets this one when it is whole. It holds n rows of `length * (2 * width + 1)` bytes.
 
-    float16 rounds a state to 1/2048 of itself at most, which is far less than the states of two
-    captions differ by; float32 would take twice the disk.
+    float16, at half of float32's room on the disk, costs MiniLM's states of 640 emoji's names 3e-4 of
+    their length at most, and their means 1.5e-4, where the nearest other mean is 0.11 away.
 
     Args:
       batch_size: captions that are encoded at once.
@@ -88,7 +88,8 @@ def _rows(row, encoder, tokens, mask, batch_size):
     rows = np.empty(len(tokens), row)
     more = ((0, batch_size - len(tokens)), (0, 0))  # one shape, so one trace
     found = states(encoder.module, encoder.params, np.pad(tokens, more), np.pad(mask, more))
-    rows['states'], rows['mask'] = np.asarray(found)[: len(tokens)], mask
+    with np.errstate(over='ignore'):  # told of below
+        rows['states'], rows['mask'] = np.asarray(found)[: len(tokens)], mask
     if not np.isfinite(rows['states']).all():
         raise ValueError('the text encoder gives states that float16 cannot hold')
     return rows
