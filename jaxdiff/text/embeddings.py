@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -51,7 +52,10 @@ def embed(
     row = np.dtype([('states', '<f2', shape), ('mask', '?', shape[:1])])
     if not file.exists():
         _write(file, row, encoder, tokens, mask, batch_size)
-    rows = np.load(file, mmap_mode='r')
+    try:
+        rows = np.load(file, mmap_mode='r')
+    except (ValueError, EOFError):  # cut short since
+        rows = np.empty(0)
     if rows.dtype != row or rows.shape != (len(captions),):
         raise ValueError(f'{file} does not hold the embeddings of these captions: delete it')
     return Embeddings(rows['states'], rows['mask'])
@@ -59,6 +63,7 @@ def embed(
 
 def _write(file, row, encoder, tokens, mask, batch_size):
     header = {'descr': np.lib.format.dtype_to_descr(row), 'fortran_order': False}
+    encoder = encoder._replace(params=jax.device_put(encoder.params))  # once, not at each batch
     new = file.parent / f'{file.name}.{uuid.uuid4().hex[:8]}.new'  # others may be at it too
     try:
         with new.open('wb') as out:

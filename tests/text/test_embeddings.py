@@ -71,9 +71,13 @@ def test_what_cannot_be_kept_is_told_in_a_line(encoder, tmp_path):
     assert [path.name for path in tmp_path.iterdir()] == ['file']
 
 
-def test_a_file_of_something_else_is_refused(encoder, tmp_path):
+@pytest.mark.parametrize('damage', ['another', 'cut', 'emptied'])
+def test_a_file_of_something_else_is_refused(damage, encoder, tmp_path):
     text.embed(encoder, CAPTIONS, tmp_path)
     (file,) = tmp_path.iterdir()
-    np.save(file, np.zeros(3))
+    if damage == 'another':
+        np.save(file, np.zeros(3))
+    else:
+        file.write_bytes(file.read_bytes()[: -7 if damage == 'cut' else 0])
     with pytest.raises(ValueError, match='does not hold the embeddings .* delete it'):
         text.embed(encoder, CAPTIONS, tmp_path)
