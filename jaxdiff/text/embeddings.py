@@ -5,6 +5,7 @@ import uuid
 from pathlib import Path
 from typing import NamedTuple
 
+import jax
 import numpy as np
 from tqdm import tqdm
 
@@ -33,8 +34,8 @@ def embed(
     encoder or another length have another file. It is written under a name of its own, '*.new',
     and gets this one when it is whole. It holds n rows of `length * (2 * width + 1)` bytes.
 
-    float16 rounds a state to 1/2048 of itself at most, which is far less than the states of two
-    captions differ by; float32 would take twice the disk.
+    float16, at half of float32's room on the disk, costs MiniLM's states of 640 emoji's names 3e-4 of
+    their length at most, and their means 1.5e-4, where the nearest other mean is 0.11 away.
 
     Args:
       batch_size: captions that are encoded at once.
@@ -51,7 +52,10 @@ def embed(
     row = np.dtype([('states', '<f2', shape), ('mask', '?', shape[:1])])
     if not file.exists():
         _write(file, row, encoder, tokens, mask, batch_size)
-    rows = np.load(file, mmap_mode='r')
+    try:
+        rows = np.load(file, mmap_mode='r')
+    except (ValueError, EOFError):  # cut short since
+        rows = np.empty(0)
     if rows.dtype != row or rows.shape != (len(captions),):
         raise ValueError(f'{file} does not hold the embeddings of these captions: delete it')
     return Embeddings(rows['states'], rows['mask'])
@@ -59,6 +63,7 @@ def embed(
 
 def _write(file, row, encoder, tokens, mask, batch_size):
     header = {'descr': np.lib.format.dtype_to_descr(row), 'fortran_order': False}
+    encoder = encoder._replace(params=jax.device_put(encoder.params))  # once, not at each batch
     new = file.parent / f'{file.name}.{uuid.uuid4().hex[:8]}.new'  # others may be at it too
     try:
         with new.open('wb') as out:
@@ -88,7 +93,8 @@ def _rows(row, encoder, tokens, mask, batch_size):
     rows = np.empty(len(tokens), row)
     more = ((0, batch_size - len(tokens)), (0, 0))  # one shape, so one trace
     found = states(encoder.module, encoder.params, np.pad(tokens, more), np.pad(mask, more))
-    rows['states'], rows['mask'] = np.asarray(found)[: len(tokens)], mask
+    with np.errstate(over='ignore'):  # told of below
+        rows['states'], rows['mask'] = np.asarray(found)[: len(tokens)], mask
     if not np.isfinite(rows['states']).all():
         raise ValueError('the text encoder gives states that float16 cannot hold')
     return rows
