@@ -143,7 +143,9 @@ def batches(
     if not 0 <= seed < 2**32:
         raise ValueError(f'seed must lie between 0 and 2**32 - 1, got {seed}')
     if tokenize and not dataset.captioned:
-        raise ValueError(f'{dataset.name} has no captions to tokenize: give one that has, or no text')
+        raise ValueError(
+            f'{dataset.name} has no captions to tokenize: give one that has, or no text'
+        )
     rows = np.arange(process, batch_size, processes)
 
     def batch(step):

@@ -95,7 +95,9 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
         )
 
     def _split_generators(self, dl_manager):
-        *styles, words = [packages.check(package, dl_manager.manual_dir) for package in PACKAGES]
+        *styles, words = [
+            packages.check(package, dl_manager.manual_dir) for package in self.PACKAGES
+        ]
         pictures = {style: _pictures(file, style) for style, file in zip(STYLES, styles)}
         all_drawn = list(drawn(_json(styles[0], 'emoji.json'), _json(words, 'en/data.json')))
         same = merge(

