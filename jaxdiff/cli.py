@@ -148,6 +148,13 @@ def _plan(args):
     return lambda: plan.run(job)
 
 
+def _prepare(args):
+    from jaxdiff.commands import prepare
+
+    job = prepare.prepare(args.name, args.dir, args.files)
+    return lambda: prepare.run(job)
+
+
 def _without_accelerators():
     """Leaves them to a run that may be using them."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -172,6 +179,7 @@ _COMMANDS = {
     'export': _export,
     'launch': _launch,
     'plan': _plan,
+    'prepare': _prepare,
 }
 
 
@@ -181,6 +189,13 @@ def _parse(arguments):
     )
     commands = parser.add_subparsers(dest='command', required=True)
     add = functools.partial(commands.add_parser, allow_abbrev=False)
+
+    prepare = add('prepare', help='make a data set ready: emoji, mnist5k, digits, fashion_mnist')
+    prepare.add_argument('name', help='such as emoji or, with transparency, emoji/rgba')
+    prepare.add_argument('--dir', default='', help='where TFDS keeps its sets, as config.data.dir')
+    prepare.add_argument(
+        '--from', dest='files', default='', help="a folder that holds the packages' files already"
+    )
 
     train = add('train', help='train a model, or go on from its last checkpoint')
     _config(train)
@@ -259,7 +274,7 @@ def _parse(arguments):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(arguments)
     args.overrides, unknown = _overrides(rest)
-    if args.command in ('checkpoints', 'launch'):  # no config
+    if args.command in ('checkpoints', 'launch', 'prepare'):  # no config
         unknown = rest
     elif args.command in ('sample', 'export'):  # the rest of the config is the run's
         unknown = [*unknown, *(k for k, _ in args.overrides if not k.startswith('sample.'))]
