@@ -13,7 +13,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import Array
 
-from jaxdiff import data, text
+from jaxdiff import data, distributed, text
 from jaxdiff.build.model import Model
 
 
@@ -67,12 +67,12 @@ def of_texts(model: Model, texts: list[str], empty: bool = False) -> dict[str, n
 
 
 def of_captions(
-    model: Model, dataset: data.Dataset, folder: str
+    model: Model, dataset: data.Dataset
 ) -> Callable[[list[str]], dict[str, np.ndarray]] | None:
     """Captions of a data set -> their condition, for `data.batches`; None for a model without text.
 
-    A frozen encoder reads each caption once; its states are kept in `folder`. What is too long is
-    cut.
+    A frozen encoder reads each caption once; its states are kept where the data set lies. What is
+    too long is cut.
     """
     if not model.text:
         return None
@@ -81,7 +81,14 @@ def of_captions(
         return lambda texts: dict(zip(('tokens', 'mask'), encode(texts, truncate=True, empty=True)))
     captions = data.captions(dataset)
     row = {caption: i for i, caption in enumerate(captions)}
-    kept = text.embed(model.text, captions, folder, truncate=True, empty=True)
+
+    def embedded():
+        return text.embed(model.text, captions, dataset.place, truncate=True, empty=True)
+
+    if distributed.primary():  # the others read what it has written
+        embedded()
+    distributed.barrier('captions embedded')
+    kept = embedded()
 
     def of(texts):
         rows = [row[caption] for caption in texts]

@@ -36,9 +36,6 @@ class Job(NamedTuple):
     workdir: epath.Path
     dataset: data.Dataset
     model: build.Model
-    tokenize: (
-        Callable[[list[str]], dict[str, np.ndarray]] | None
-    )  # captions -> what the model reads
     changed: dict  # keys of a run that goes on, {key: (old, new)}
 
 
@@ -289,7 +286,7 @@ def _sampler(job, made) -> Callable[[int, Any], epath.Path]:
     labels = sampling.choose_labels(None, job.dataset.class_names, job.model.num_classes, c.num)
     prompts = list(c.prompts)
     if job.model.text and not prompts:
-        prompts = data.first_captions(job.dataset, c.num)
+        prompts = data.titles(job.dataset, c.num)
     prompts = sampling.choose_prompts(prompts, job.model, c.num)
     cond = sampling.conditions(job.model, labels, prompts)
 

@@ -12,8 +12,9 @@ import numpy as np
 from jaxdiff.data import order as orders
 from jaxdiff.data.check import check
 from jaxdiff.data.fingerprint import digest
-from jaxdiff.data.source import Arrays, Cache, captions, read, stack
+from jaxdiff.data.source import Arrays, Cache, choose, read, stack, texts
 
+_TOGETHER = 256  # examples read at once
 CACHE_BYTES = 2**30  # a set that is smaller decoded stays in memory once read
 
 
@@ -27,6 +28,7 @@ class Dataset(NamedTuple):
     class_names: tuple[str, ...]  # label i is class_names[i]; () where unlabelled
     fingerprint: str  # of the data, the same on every machine; of large sets see `fingerprint`
     captioned: bool = False  # whether its examples have a 'text'
+    place: str = ''  # the folder where what is computed of it is kept
 
 
 def load(
@@ -102,6 +104,21 @@ def _at(path, split):
     raise ValueError(f'{path} is neither a folder of images nor an .npz file')
 
 
+def captions(dataset: Dataset) -> list[str]:
+    """All captions, each once."""
+    found, n = {}, len(dataset.source)
+    for start in range(0, n, _TOGETHER):
+        elements = read(dataset.source, list(range(start, min(start + _TOGETHER, n))))
+        found |= dict.fromkeys(text for element in elements for text in texts(element))
+    return list(found)
+
+
+def titles(dataset: Dataset, num: int) -> list[str]:
+    """The first caption of each of `num` examples, spread evenly over the set."""
+    chosen = np.linspace(0, len(dataset.source), num, endpoint=False).astype(int)
+    return [texts(element)[0] for element in read(dataset.source, chosen.tolist())]
+
+
 def batches(
     dataset: Dataset,
     batch_size: int,
@@ -153,7 +170,7 @@ def batches(
         elements = read(dataset.source, orders.examples(seed, positions, examples, order))
         batch = stack(elements)
         if tokenize:
-            batch |= tokenize(captions(elements, orders.choices(seed, positions)))
+            batch |= tokenize(choose(elements, orders.choices(seed, positions)))
         if flip:
             flipped = orders.flips(seed, positions)[:, None, None, None]
             batch['image'] = np.where(flipped, batch['image'][:, :, ::-1], batch['image'])

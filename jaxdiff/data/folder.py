@@ -46,6 +46,7 @@ def read(name: str, root: Path) -> Dataset:
         told.class_names,
         _digest(root, files, table),
         bool(told.texts),
+        str(root),
     )
 
 

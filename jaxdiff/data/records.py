@@ -47,6 +47,7 @@ def read(name: str, data_dir: str, split: str) -> Dataset:
         class_names,
         fingerprint,
         bool(caption),
+        str(builder.data_dir),
     )
 
 

@@ -25,11 +25,16 @@ def stack(elements: list[dict]) -> dict:
     return batch
 
 
-def captions(elements: list[dict], words: np.ndarray) -> list[str]:
+def texts(element: dict) -> tuple[str, ...]:
+    """The captions of an example."""
+    found = element['text']
+    return (found,) if isinstance(found, str) else tuple(found)
+
+
+def choose(elements: list[dict], words: np.ndarray) -> list[str]:
     """One caption of each example; of several, the one that its word, uint64 [b], points at."""
-    texts = [element['text'] for element in elements]
-    texts = [(text,) if isinstance(text, str) else text for text in texts]
-    return [text[int(word) % len(text)] for text, word in zip(texts, words)]
+    found = map(texts, elements)
+    return [captions[int(word) % len(captions)] for captions, word in zip(found, words)]
 
 
 class Arrays:
