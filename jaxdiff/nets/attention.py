@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import GroupNorm, at_least_single, default_init
+from jaxdiff.nets.layers import GroupNorm, at_least_single, default_init, dense
 
 
 def attend(query, key, value, mask=None):
@@ -75,12 +75,12 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
         )
 
     def project(inputs, name):
-        y = nn.Dense(channels, dtype=dtype, kernel_init=default_init, name=name)(inputs)
+        y = dense(inputs, channels, dtype=dtype, name=name)
         return y.reshape(batch, -1, heads, channels // heads)
 
     query, key = turn(project(x, 'query')), turn(project(source, 'key'))
     h = attend(query, key, project(source, 'value'), mask).reshape(x.shape)
-    return nn.Dense(channels, dtype=dtype, kernel_init=out_init, name='out')(h)
+    return dense(h, channels, kernel_init=out_init, dtype=dtype, name='out')
 
 
 class SelfAttention(nn.Module):
