@@ -101,7 +101,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        h = GroupNorm(self.dtype, name='norm')(x).reshape(len(x), -1, x.shape[-1])
+        h = GroupNorm(self.dtype, name='norm')(x).reshape(x.shape[0], -1, x.shape[-1])
         out = multi_head(h, h, self.heads, self.dtype, out_init=nn.initializers.zeros)
         return x + out.reshape(x.shape)
 
@@ -130,6 +130,6 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, x, text, mask):
         """x, [b, *spatial, c], text, [b, l, d], mask, [b, l] bool -> the shape of x."""
-        h = self.norm(dtype=self.dtype, name='norm')(x).reshape(len(x), -1, x.shape[-1])
+        h = self.norm(dtype=self.dtype, name='norm')(x).reshape(x.shape[0], -1, x.shape[-1])
         out = multi_head(h, text, self.heads, self.dtype, mask=mask, out_init=nn.initializers.zeros)
         return x + out.reshape(x.shape)

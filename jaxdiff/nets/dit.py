@@ -49,9 +49,9 @@ def to_patches(x, patch):
 def from_patches(x, sizes, patch):
     """The inverse of `to_patches`: [b, h/p * w/p, p * p * c] -> [b, h, w, c], for `sizes` (h, w)."""
     axes = len(sizes)
-    x = x.reshape(len(x), *(size // patch for size in sizes), *(patch,) * axes, -1)
+    x = x.reshape(x.shape[0], *(size // patch for size in sizes), *(patch,) * axes, -1)
     x = x.transpose(0, *(i for k in range(1, axes + 1) for i in (k, k + axes)), 2 * axes + 1)
-    return x.reshape(len(x), *sizes, -1)
+    return x.reshape(x.shape[0], *sizes, -1)
 
 
 def modulation(embedding, count, width, dtype):

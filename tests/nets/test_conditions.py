@@ -1,6 +1,7 @@
 """What every network makes of a text, a label and a picture, and which of them it refuses."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -89,6 +90,17 @@ def test_each_condition_matters_to_its_own_example_only(name, key):
     changed = apply(params, x, noise_level, cond | {key: cond[key].at[0].set(value)})
     assert np.abs(changed[0] - y[0]).max() > 1e-2
     close(changed[1:], y[1:])
+
+
+@every_net
+def test_exports_for_any_batch_and_platform(name):
+    net, args = NETS[name].clone(**TOLD), inputs(2)
+    params = shapes(net, *args)
+    (batch,) = jax.export.symbolic_shape('b')
+    free = jax.tree.map(lambda v: jax.ShapeDtypeStruct((batch, *v.shape[1:]), v.dtype), args)
+    export = jax.export.export(jax.jit(net.apply), platforms=('cpu', 'cuda', 'tpu'))
+    (y,) = export(params, *free).out_avals
+    assert y.shape == (batch, 8, 8, 2)
 
 
 @every_net
