@@ -40,8 +40,8 @@ def load(
     'mnist5k' by `jaxdiff prepare`.
 
     Args:
-      name: a TFDS set: 'digits', 'fashion_mnist', 'emoji', 'mnist5k', or one prepared as array_record: 'cifar10',
-        'mnist:3.0.1', 'imagenet_resized/32x32'. Give either this or `path`.
+      name: a TFDS set: 'digits', 'fashion_mnist', 'emoji', 'mnist5k', or one prepared as
+        array_record: 'cifar10', 'mnist:3.0.1', 'imagenet_resized/32x32'. Give either this or `path`.
       path: a folder of images (see `folder`) or an .npz file (see `npz`).
       data_dir: where TFDS keeps prepared sets; '' is TFDS_DATA_DIR or ~/tensorflow_datasets.
       split: of a TFDS set, slices and sums included: 'train', 'train[:50%]', 'train+test'. A path

@@ -88,7 +88,8 @@ def _alias(base, label):
 
 def _tags(word, name, alias):
     used = set(re.findall(r'[\w-]+', f'{name} {alias}'.lower()))
-    return tuple(tag for tag in word.get('tags', ()) if tag.isalpha() and tag not in used)
+    plain = (tag for tag in word.get('tags', ()) if tag.isalpha() and tag.islower())
+    return tuple(tag for tag in plain if tag not in used)
 
 
 def _code(word):

@@ -7,7 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
-from jaxdiff.nets.layers import GroupNorm, at_least_single, default_init
+from jaxdiff.nets.layers import GroupNorm, at_least_single, default_init, dense
 
 
 def attend(query, key, value, mask=None):
@@ -75,12 +75,12 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
         )
 
     def project(inputs, name):
-        y = nn.Dense(channels, dtype=dtype, kernel_init=default_init, name=name)(inputs)
+        y = dense(inputs, channels, dtype=dtype, name=name)
         return y.reshape(batch, -1, heads, channels // heads)
 
     query, key = turn(project(x, 'query')), turn(project(source, 'key'))
     h = attend(query, key, project(source, 'value'), mask).reshape(x.shape)
-    return nn.Dense(channels, dtype=dtype, kernel_init=out_init, name='out')(h)
+    return dense(h, channels, kernel_init=out_init, dtype=dtype, name='out')
 
 
 class SelfAttention(nn.Module):
@@ -101,7 +101,7 @@ class SelfAttention(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        h = GroupNorm(self.dtype, name='norm')(x).reshape(len(x), -1, x.shape[-1])
+        h = GroupNorm(self.dtype, name='norm')(x).reshape(x.shape[0], -1, x.shape[-1])
         out = multi_head(h, h, self.heads, self.dtype, out_init=nn.initializers.zeros)
         return x + out.reshape(x.shape)
 
@@ -130,6 +130,6 @@ class CrossAttention(nn.Module):
     @nn.compact
     def __call__(self, x, text, mask):
         """x, [b, *spatial, c], text, [b, l, d], mask, [b, l] bool -> the shape of x."""
-        h = self.norm(dtype=self.dtype, name='norm')(x).reshape(len(x), -1, x.shape[-1])
+        h = self.norm(dtype=self.dtype, name='norm')(x).reshape(x.shape[0], -1, x.shape[-1])
         out = multi_head(h, text, self.heads, self.dtype, mask=mask, out_init=nn.initializers.zeros)
         return x + out.reshape(x.shape)

@@ -73,7 +73,7 @@ def call(net, x, cond, dropout_keys):
                 f'{name} must have one entry per example, shape {x.shape[:1]}, got {value.shape}'
             )
     if 'text' in cond:
-        _text(cond['text'], cond['mask'], len(x), net.text_width)
+        _text(cond['text'], cond['mask'], x.shape[0], net.text_width)
     if 'image' in cond and cond['image'].shape != (*x.shape[:-1], net.image_channels):
         raise ValueError(
             f'image must have the sizes of x and image_channels={net.image_channels} channels, '
@@ -82,7 +82,7 @@ def call(net, x, cond, dropout_keys):
 
 
 def _text(states, mask, batch, width):
-    if states.ndim != 3 or (len(states), states.shape[-1]) != (batch, width):
+    if states.ndim != 3 or (states.shape[0], states.shape[-1]) != (batch, width):
         raise ValueError(
             f'text must be [b, l, d], b={batch} as x and d={width} (text_width), got {states.shape}'
         )

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxdiff.nets import check, positions
 from jaxdiff.nets.attention import CrossAttention, multi_head
 from jaxdiff.nets.conditions import told
-from jaxdiff.nets.layers import Dropout, at_least_single, default_init
+from jaxdiff.nets.layers import Dropout, at_least_single, dense
 
 FREQUENCIES = 256  # features of the noise level, as in DiT's code
 
@@ -49,17 +49,16 @@ def to_patches(x, patch):
 def from_patches(x, sizes, patch):
     """The inverse of `to_patches`: [b, h/p * w/p, p * p * c] -> [b, h, w, c], for `sizes` (h, w)."""
     axes = len(sizes)
-    x = x.reshape(len(x), *(size // patch for size in sizes), *(patch,) * axes, -1)
+    x = x.reshape(x.shape[0], *(size // patch for size in sizes), *(patch,) * axes, -1)
     x = x.transpose(0, *(i for k in range(1, axes + 1) for i in (k, k + axes)), 2 * axes + 1)
-    return x.reshape(len(x), *sizes, -1)
+    return x.reshape(x.shape[0], *sizes, -1)
 
 
 def modulation(embedding, count, width, dtype):
     """`count` vectors, [b, 1, width], from the embedding, [b, e]: a layer of the calling module that starts at zero."""
-    dense = nn.Dense(
-        count * width, dtype=dtype, kernel_init=nn.initializers.zeros, name='modulation'
-    )
-    return jnp.split(dense(nn.silu(embedding))[:, None], count, axis=-1)
+    h = nn.silu(embedding)[:, None]
+    h = dense(h, count * width, kernel_init=nn.initializers.zeros, dtype=dtype, name='modulation')
+    return jnp.split(h, count, axis=-1)
 
 
 class Block(nn.Module):
@@ -100,10 +99,9 @@ class Block(nn.Module):
         if text is not None:
             x = CrossAttention(self.heads, self.dtype, layer_norm, name='text_attention')(x, *text)
         h = norm(x) * (1 + scale_2) + shift_2
-        h = nn.Dense(self.hidden, dtype=self.dtype, kernel_init=default_init, name='mlp_in')(h)
+        h = dense(h, self.hidden, dtype=self.dtype, name='mlp_in')
         h = Dropout(self.dropout, name='dropout')(nn.gelu(h), dropout_keys)
-        h = nn.Dense(width, dtype=self.dtype, kernel_init=default_init, name='mlp_out')(h)
-        return x + gate_2 * h
+        return x + gate_2 * dense(h, width, dtype=self.dtype, name='mlp_out')
 
 
 class DiT(nn.Module):
@@ -163,8 +161,7 @@ class DiT(nn.Module):
             width=self.width,
             num_classes=self.num_classes,
         )
-        h = to_patches(x.astype(dtype), self.patch)
-        h = nn.Dense(self.width, dtype=dtype, kernel_init=default_init, name='patches')(h)
+        h = dense(to_patches(x.astype(dtype), self.patch), self.width, dtype=dtype, name='patches')
         angles = None
         if self.positions == 'rotary':
             angles = positions.rotary(grid, self.width // self.heads)
@@ -180,12 +177,13 @@ class DiT(nn.Module):
         exact = at_least_single(dtype)
         shift, scale = modulation(embedding, 2, self.width, exact)
         h = layer_norm(dtype=exact)(h) * (1 + scale) + shift
-        h = nn.Dense(
+        h = dense(
+            h,
             self.patch**self.spatial_dims * self.out_channels,
-            dtype=exact,
             kernel_init=nn.initializers.zeros,
+            dtype=exact,
             name='out',
-        )(h)
+        )
         return from_patches(h, sizes, self.patch)
 
     def _check(self, x, cond, dropout_keys):

@@ -11,8 +11,8 @@ from jaxdiff.nets import DiT, UNet
 TOLD = dict(num_classes=2, text_width=5, image_channels=1)
 NETS = {
     'unet': UNet(2, channels=8, multipliers=(1, 2), blocks=1, attention=(8,), heads=2),
-    'dit': DiT(2, patch=2, width=16, depth=2, heads=2, mlp_ratio=2),
-    'dit_rotary': DiT(2, patch=2, width=16, depth=2, heads=2, mlp_ratio=2, positions='rotary'),
+    'dit': DiT(2, patch=2, width=24, depth=2, heads=2, mlp_ratio=2),
+    'dit_rotary': DiT(2, patch=2, width=24, depth=2, heads=2, mlp_ratio=2, positions='rotary'),
 }
 
 # These nets run for milliseconds and would compile for seconds.

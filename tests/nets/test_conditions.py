@@ -1,6 +1,7 @@
 """What every network makes of a text, a label and a picture, and which of them it refuses."""
 
 import jax
+import jax.export
 import jax.numpy as jnp
 import numpy as np
 import pytest
@@ -30,6 +31,19 @@ def test_a_new_net_returns_zero_whatever_it_is_told(name):
     y, _ = jit(NETS[name].clone(**TOLD).init_with_output)(jax.random.key(0), x, noise_level, cond)
     assert y.shape == x.shape and y.dtype == jnp.float32
     np.testing.assert_array_equal(y, 0.0)
+
+
+@every_net
+@pytest.mark.parametrize('spatial_dims', [1, 2, 3])
+def test_takes_any_spatial_axes_and_keeps_its_parameters_under_remat_and_bfloat16(
+    name, spatial_dims
+):
+    net = NETS[name].clone(**TOLD, spatial_dims=spatial_dims)
+    args = inputs(2, (8, 4, 6)[:spatial_dims])
+    other = net.clone(remat=True, dtype='bfloat16')
+    y, params = jax.eval_shape(net.init_with_output, jax.random.key(0), *args)
+    assert y.shape == args[0].shape
+    assert (y, params) == jax.eval_shape(other.init_with_output, jax.random.key(0), *args)
 
 
 @every_net
@@ -79,6 +93,17 @@ def test_each_condition_matters_to_its_own_example_only(name, key):
 
 
 @every_net
+def test_exports_for_any_batch_and_platform(name):
+    net, args = NETS[name].clone(**TOLD), inputs(2)
+    params = shapes(net, *args)
+    (batch,) = jax.export.symbolic_shape('b')
+    free = jax.tree.map(lambda v: jax.ShapeDtypeStruct((batch, *v.shape[1:]), v.dtype), args)
+    export = jax.export.export(jax.jit(net.apply), platforms=('cpu', 'cuda', 'tpu'))
+    (y,) = export(params, *free).out_avals
+    assert y.shape == (batch, 8, 8, 2)
+
+
+@every_net
 def test_examples_are_independent_and_permute(name):
     apply, params, x, noise_level, cond = example(name)
     y = apply(params, x, noise_level, cond)
@@ -100,7 +125,9 @@ def test_gradient_reaches_every_parameter(name):
         where, size = jax.tree_util.keystr(path), np.abs(gradient).max(-1)
         # A key's bias adds the same to all logits of a query, which the softmax takes away: it has no gradient.
         biased = where.endswith("['key']['bias']")
-        assert np.all(size < 1e-3) if biased else np.all(size > 1e-4), (where, size)
+        # Few rows may be near 0 in a DiT, where the gelu of their unit is.
+        reached = np.all(size > 0) and size.max() > 1e-3
+        assert size.max() < 1e-3 if biased else reached, (where, size)
 
 
 @pytest.mark.parametrize('name', ['unet', 'dit'])

@@ -90,7 +90,7 @@ def test_a_new_block_is_the_identity():
 @pytest.mark.parametrize('spatial_dims', [1, 2, 3])
 @pytest.mark.parametrize('positions', ['sincos', 'rotary'])
 def test_a_new_net_returns_zero(spatial_dims, positions):
-    net = PLAIN.clone(spatial_dims=spatial_dims, positions=positions, width=24, depth=1)
+    net = PLAIN.clone(spatial_dims=spatial_dims, positions=positions, depth=1)
     args = plain_inputs(2, *(8, 4, 2)[:spatial_dims], 2)
     y, _ = jit(net.init_with_output)(jax.random.key(0), *args)
     assert y.shape == args[0].shape and y.dtype == jnp.float32
@@ -157,8 +157,8 @@ def test_bfloat16_is_close_and_keeps_float32_at_both_ends(name):
         (dict(dropout=1.0), 'dropout must be in'),
         (dict(depth=0), 'depth must be positive, got depth=0'),
         (dict(patch=3), 'instead of 8 use 6 or 9'),
-        (dict(heads=3), 'width must be divisible by 12, got width=16'),
-        (dict(heads=8, positions='rotary'), 'width must be divisible by 32, got width=16'),
+        (dict(heads=5), 'width must be divisible by 20, got width=24'),
+        (dict(heads=8, positions='rotary'), 'width must be divisible by 32, got width=24'),
     ],
 )
 def test_refuses_attributes_that_do_not_fit(options, message):
