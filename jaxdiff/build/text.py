@@ -19,7 +19,7 @@ def text_encoder(config: ConfigDict) -> text.Encoder | None:
     if c.encoder == 'clip':
         return text.clip_text(c.path, c.length, c.skip, c.vocabulary)
     tokenizer = {
-        'bytes': lambda: text.byte_level(c.length),
+        'bytes': lambda: text.byte_level(c.length, lower=True),
         'clip': lambda: text.clip(c.vocabulary, c.length),
     }.get(c.tokenizer, lambda: text.from_file(c.tokenizer, c.length))()
     module = TextEncoder(tokenizer.vocabulary, c.width, c.layers, c.heads, tokenizer.length)

@@ -30,19 +30,22 @@ class Tokenizer(NamedTuple):
     digest: str  # the same for tokenizers that make the same tokens
 
 
-def byte_level(length: int) -> Tokenizer:
+def byte_level(length: int, lower: bool = False) -> Tokenizer:
     """UTF-8: padding, begin and end are 0, 1 and 2, and byte i is 3 + i. No text is unknown.
+
+    Args:
+      lower: whether capital letters become small ones, as MiniLM's and CLIP's tokenizers have it.
 
     Raises: ValueError where the length leaves no room for a byte.
     """
 
     def pieces(text):
+        text = text.lower() if lower else text
         ids = [BEGIN, *(FIRST + byte for byte in text.encode()), END]
         return (ids if len(ids) <= length else [*ids[: length - 1], END]), len(ids)
 
-    return _tokenizer(
-        lambda texts: map(pieces, texts), FIRST + 256, length, 2, digest('bytes', length)
-    )
+    name = digest('bytes', length, *['lower'] * lower)
+    return _tokenizer(lambda texts: map(pieces, texts), FIRST + 256, length, 2, name)
 
 
 def from_file(path: str | Path, length: int) -> Tokenizer:
