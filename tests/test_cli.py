@@ -168,9 +168,9 @@ def test_another_runs_folder_and_missing_checkpoints_and_labels(workdir, capsys)
 
 
 def test_unknown_flags_and_commands_are_usage_errors(capsys):
-    for arguments in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
+    for given in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
         with pytest.raises(SystemExit) as ended:
-            cli.main(arguments)
+            cli.main(given)
         assert ended.value.code == 2 and 'usage: jaxdiff' in capsys.readouterr().err
 
 
