@@ -14,6 +14,9 @@ def get_config() -> ConfigDict:
     # Decides initial parameters, the order of the data, and every draw of noise, time and dropout.
     config.seed = 0
 
+    # What is trained: 'diffusion', or an 'autoencoder' whose latents a diffusion model may be of.
+    config.model = 'diffusion'
+
     config.data = ConfigDict()
     # A TFDS data set: 'digits', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
     config.data.name = 'digits'
@@ -129,6 +132,27 @@ def get_config() -> ConfigDict:
     config.text.width = 128
     config.text.layers = 2
     config.text.heads = 4
+
+    config.autoencoder = ConfigDict()
+    # Latents that are Gaussians, 'kl', or codes, 'vq', and how many codes there are.
+    config.autoencoder.kind = 'kl'
+    config.autoencoder.codes = 1024
+    config.autoencoder.latent_channels = 4
+    # Width of the first level and each level's multiple of it: two levels shrink the sides by 4
+    # (f4), three by 8 (f8).
+    config.autoencoder.channels = 64
+    config.autoencoder.multipliers = (1, 2)
+    config.autoencoder.blocks = 2
+    # Attention of all positions of the latent to each other.
+    config.autoencoder.attention = False
+    # Noise on the latents that the decoder is trained with.
+    config.autoencoder.noise = 0.1
+    # Of the loss: the absolute error's weight beside the squared one's, that of the KL divergence in
+    # nats an image, and of codes the commitment's and the restart's.
+    config.autoencoder.absolute = 0.05
+    config.autoencoder.kl_weight = 1e-6
+    config.autoencoder.commitment = 0.25
+    config.autoencoder.restart = 1.0
 
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.

@@ -4,6 +4,7 @@
 checked config.
 """
 
+from jaxdiff.build.autoencoder import reconstruct
 from jaxdiff.build.check import check, check_devices, decides
 from jaxdiff.build.conditions import of_captions, of_texts
 from jaxdiff.build.model import Model, codec, dataset, init, model, noise_schedule, schedule_of
@@ -28,6 +29,7 @@ __all__ = [
     'of_captions',
     'of_texts',
     'optimizer',
+    'reconstruct',
     'sampling',
     'schedule_of',
     'train_state',

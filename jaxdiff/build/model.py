@@ -10,7 +10,8 @@ from jax import Array
 from ml_collections import ConfigDict
 
 from jaxdiff import codecs, data, text
-from jaxdiff.build import names
+from jaxdiff.build import autoencoder, names
+from jaxdiff.build.autoencoder import Autoencoder
 from jaxdiff.build.text import text_encoder
 from jaxdiff.diffusion import denoiser, learned, prediction, schedule
 
@@ -43,11 +44,15 @@ def codec(config: ConfigDict, levels: int) -> codecs.Codec:
     return codecs.pixels(levels, config.codec.dequantize)
 
 
-def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: int) -> Model:
+def model(
+    config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: int
+) -> Model | Autoencoder:
     """The model for data of `shape` (h, w, c), with so many levels and classes.
 
     Raises: ValueError where the data has no labels to condition on, or a size doesn't fit the net.
     """
+    if config.model == 'autoencoder':
+        return autoencoder.model(config, shape, levels)
     c = config.net
     if 'class' in c.condition and not num_classes:
         raise ValueError(
@@ -127,8 +132,10 @@ def net_params(model: Model, params: Any) -> Any:
     return params if len(_parts(model)) == 1 else params['net']
 
 
-def init(model: Model, key: Array) -> Any:
+def init(model: Model | Autoencoder, key: Array) -> Any:
     """Initial parameters of the network; {'net': …} with 'schedule' and 'text' where they learn too."""
+    if isinstance(model, Autoencoder):
+        return autoencoder.init(model, key)
     parts = _parts(model)
     if len(parts) == 1:
         params = parts['net'](key)

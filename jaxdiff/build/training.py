@@ -9,7 +9,7 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import conditions, names
+from jaxdiff.build import autoencoder, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, learned, loss, times, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
@@ -23,6 +23,8 @@ def training_loss(
 
     A bound is in bits per dimension.
     """
+    if config.model == 'autoencoder':
+        return autoencoder.loss(config, model)
     c = config.loss
     weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
 

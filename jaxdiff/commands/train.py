@@ -9,12 +9,11 @@ from typing import Any, NamedTuple
 
 import grain
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import rollback, sample as sampling
+from jaxdiff.commands import pictures, rollback
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -26,7 +25,7 @@ from jaxdiff.training import (
     state as states,
 )
 from jaxdiff.training.throughput import Meter
-from jaxdiff.viz import curves, grid
+from jaxdiff.viz import curves
 
 
 class Job(NamedTuple):
@@ -128,7 +127,7 @@ def _training(job, made):
         flip=job.config.data.flip,
         tokenize=build.of_captions(job.model, job.dataset),
     )
-    sample = _sampler(job, made)
+    sample = pictures.of(job.config, job.model, job.dataset, job.workdir, made)
     return Training(driver, functools.partial(init, root), key, like, batches, made, sample)
 
 
@@ -277,29 +276,3 @@ def _announce(job, state):
         f'{processes}; step {int(state.step)} of {job.config.train.steps}',
         file=sys.stderr,
     )
-
-
-def _sampler(job, made) -> Callable[[int, Any], epath.Path]:
-    """(step, parameters) -> the path of a grid of samples drawn and written."""
-    c = job.config.sample
-    draw = sampling.sampler(job.config, job.model)
-    labels = sampling.choose_labels(None, job.dataset.class_names, job.model.num_classes, c.num)
-    prompts = list(c.prompts)
-    if job.model.text and not prompts:
-        prompts = data.titles(job.dataset, c.num)
-    prompts = sampling.choose_prompts(prompts, job.model, c.num)
-    cond = sampling.conditions(job.model, labels, prompts)
-
-    def sample(step, params):
-        batches = sampling.draw_all(
-            draw, job.model, params, cond, job.config.seed, c.num, c.batch_size
-        )
-        samples = np.concatenate(list(batches))
-        path = job.workdir / 'samples' / f'step_{step:08d}.png'
-        if distributed.primary():
-            path.parent.mkdir(exist_ok=True)
-            picture = sampling.picture(samples, labels)
-            grid.save_png(path, picture, {'made_by': 'jaxdiff train', 'step': step, 'run': made})
-        return path
-
-    return sample

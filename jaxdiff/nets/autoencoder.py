@@ -88,10 +88,12 @@ class Encoder(nn.Module):
     blocks: int
     attention: bool
     dtype: Any
+    remat: bool
 
     @nn.compact
     def __call__(self, x):
         check_size(x.shape, self.multipliers)
+        make_block = nn.remat(PlainBlock) if self.remat else PlainBlock
         h = space_to_depth(x.astype(self.dtype), STEM)
         h = convolution(self.channels, 2, dtype=self.dtype, name='conv_in')(h)
         for level, multiplier in enumerate(self.multipliers):
@@ -99,7 +101,7 @@ class Encoder(nn.Module):
             if level:
                 h = convolution(width, 2, strides=2, dtype=self.dtype, name=f'down_{level}')(h)
             for i in range(self.blocks):
-                h = PlainBlock(width, self.dtype, name=f'level_{level}_block_{i}')(h)
+                h = make_block(width, self.dtype, name=f'level_{level}_block_{i}')(h)
         if self.attention:
             h = SelfAttention(dtype=self.dtype, name='attention')(h)
         exact = at_least_single(self.dtype)
@@ -119,9 +121,11 @@ class Decoder(nn.Module):
     blocks: int
     attention: bool
     dtype: Any
+    remat: bool
 
     @nn.compact
     def __call__(self, z):
+        make_block = nn.remat(PlainBlock) if self.remat else PlainBlock
         levels = len(self.multipliers)
         h = convolution(self.channels * self.multipliers[-1], 2, dtype=self.dtype, name='conv_in')(
             z.astype(self.dtype)
@@ -133,7 +137,7 @@ class Decoder(nn.Module):
             if level < levels - 1:
                 h = convolution(width, 2, dtype=self.dtype, name=f'up_{level}')(upsample(h))
             for i in range(self.blocks):
-                h = PlainBlock(width, self.dtype, name=f'level_{level}_block_{i}')(h)
+                h = make_block(width, self.dtype, name=f'level_{level}_block_{i}')(h)
         exact = at_least_single(self.dtype)
         h = nn.silu(GroupNorm(exact, name='norm_out')(h))
         h = convolution(STEM**2 * self.out_channels, 2, dtype=exact, name='conv_out')(h)
@@ -153,7 +157,9 @@ class Autoencoder(nn.Module):
       multipliers: one per level; the latent's sides are those of the image over 2**levels.
       blocks: residual blocks per level.
       attention: of all positions of the smallest level to each other.
-      dtype: 'float32' or 'bfloat16', of the computation; the last layers are float32 at least.
+      dtype: 'float32', 'bfloat16' or 'float64', of the computation; the last layers are float32 at
+        least.
+      remat: as of `UNet`.
     """
 
     out_channels: int
@@ -164,9 +170,11 @@ class Autoencoder(nn.Module):
     blocks: int = 2
     attention: bool = False
     dtype: str = 'float32'
+    remat: bool = False
 
     def setup(self):
-        parts = self.channels, self.multipliers, self.blocks, self.attention, jnp.dtype(self.dtype)
+        dtype = jnp.dtype(self.dtype)
+        parts = self.channels, self.multipliers, self.blocks, self.attention, dtype, self.remat
         each = 1 if self.codes else 2  # a mean and a log variance
         self.encoder = Encoder(each * self.latent_channels, *parts)
         self.decoder = Decoder(self.out_channels, *parts)
