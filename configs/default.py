@@ -32,8 +32,10 @@ def get_config() -> ConfigDict:
     config.data.flip = False
 
     config.codec = ConfigDict()
-    # Between data and diffusion space: 'pixels' scales uint8 to [-1, 1].
+    # Between data and diffusion space: 'pixels' scales uint8 to [-1, 1]; 'latent' is the latents of
+    # an autoencoder, whose run's folder is codec.path.
     config.codec.name = 'pixels'
+    config.codec.path = ''
     # Add uniform noise of one level's width, so that a density over the reals makes sense.
     config.codec.dequantize = False
 

@@ -4,15 +4,25 @@
 checked config.
 """
 
-from jaxdiff.build.autoencoder import reconstruct
+from jaxdiff.build.autoencoder import Autoencoder, reconstruct
 from jaxdiff.build.check import check, check_devices, decides
 from jaxdiff.build.conditions import of_captions, of_texts
-from jaxdiff.build.model import Model, codec, dataset, init, model, noise_schedule, schedule_of
+from jaxdiff.build.model import (
+    Model,
+    codec,
+    dataset,
+    init,
+    model,
+    noise_schedule,
+    schedule_of,
+    with_codec,
+)
 from jaxdiff.build.sampling import sampling, visited
 from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
 from jaxdiff.build.training import driver, gammas, optimizer, training_loss
 
 __all__ = [
+    'Autoencoder',
     'Model',
     'batch_shapes',
     'check',
@@ -36,4 +46,5 @@ __all__ = [
     'train_step',
     'training_loss',
     'visited',
+    'with_codec',
 ]

@@ -27,6 +27,7 @@ class Autoencoder(NamedTuple):
     net: nets.Autoencoder
     codec: codecs.Codec
     shape: tuple[int, ...]
+    data_shape: tuple[int, ...]
     dtype: str = 'float32'
     num_classes: int = 0
     text: None = None
@@ -50,7 +51,7 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int) -> Autoencode
         dtype=config.net.dtype,
         remat=config.net.remat,
     )
-    return Autoencoder(net, codecs.pixels(levels), tuple(shape))
+    return Autoencoder(net, codecs.pixels(levels), tuple(shape), tuple(shape))
 
 
 def init(model: Autoencoder, key: Array) -> Any:
@@ -99,6 +100,6 @@ def reconstruct(model: Autoencoder) -> Callable[[Any, Array], Array]:
             z = latent.quantize(z, params['params']['codebook']).z
         else:
             z = latent.gaussian(z).mean
-        return model.codec.decode(model.net.apply(params, z, method='decode'))
+        return model.codec.decode((), model.net.apply(params, z, method='decode'))
 
     return back

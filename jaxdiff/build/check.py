@@ -13,7 +13,7 @@ from jaxdiff.diffusion import grid
 from jaxdiff.training import posthoc
 
 CHOICES = {
-    'codec.name': ('pixels',),
+    'codec.name': ('pixels', 'latent'),
     'diffusion.schedule': (*names.SCHEDULES, names.LEARNED),
     'diffusion.prediction': tuple(names.PREDICTIONS),
     'diffusion.embedding': tuple(names.EMBEDDINGS),
@@ -152,6 +152,10 @@ def check(config: ConfigDict) -> None:
         posthoc.gamma(width)  # refuses what can't be
     if len(set(config.ema.profiles)) < len(config.ema.profiles):
         raise ValueError(f'ema.profiles must differ from each other, got {config.ema.profiles}')
+    if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
+        raise ValueError("codec.name='latent' goes without data.flip and codec.dequantize")
+    if config.codec.name == 'latent' and config.sample.clip:
+        raise ValueError("codec.name='latent' needs sample.clip=False: latents have no bounds")
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)

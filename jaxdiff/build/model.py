@@ -7,6 +7,7 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import codecs, data, text
@@ -28,6 +29,7 @@ class Model(NamedTuple):
     codec: codecs.Codec
     levels: int | None  # that the data take in diffusion space; None for a density
     shape: tuple[int, ...]  # of one example in diffusion space
+    data_shape: tuple[int, ...]  # of one example as the data has it
     num_classes: int  # 0: without labels
     text: text.Encoder | None  # that reads prompts; its weights are None where it is trained too
     dtype: str  # of the parameters: 'float32', or 'float64'
@@ -40,19 +42,33 @@ def dataset(config: ConfigDict) -> data.Dataset:
 
 
 def codec(config: ConfigDict, levels: int) -> codecs.Codec:
-    """The way to diffusion space for data with so many levels."""
+    """The way to diffusion space for data with so many levels, in pixels.
+
+    Raises: ValueError for latents, whose codec is an autoencoder's; see `commands.latents`.
+    """
+    if config.codec.name != 'pixels':
+        raise ValueError(f'codec.name={config.codec.name!r} is known from its run only')
     return codecs.pixels(levels, config.codec.dequantize)
 
 
 def model(
-    config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: int
+    config: ConfigDict,
+    shape: tuple[int, ...],
+    levels: int,
+    num_classes: int,
+    latents: codecs.Codec | None = None,
 ) -> Model | Autoencoder:
     """The model for data of `shape` (h, w, c), with so many levels and classes.
+
+    Args:
+      latents: the codec where it is an autoencoder's.
 
     Raises: ValueError where the data has no labels to condition on, or a size doesn't fit the net.
     """
     if config.model == 'autoencoder':
         return autoencoder.model(config, shape, levels)
+    way = latents or codec(config, levels)
+    data_shape, shape = tuple(shape), way.shape or shape
     c = config.net
     if 'class' in c.condition and not num_classes:
         raise ValueError(
@@ -78,9 +94,10 @@ def model(
         names.EMBEDDINGS[config.diffusion.embedding],
         config.diffusion.sigma_data,
         config.diffusion.learned_variance,
-        codec(config, levels),
-        None if config.codec.dequantize else levels,
+        way,
+        None if config.codec.dequantize or latents else levels,
         tuple(shape),
+        data_shape,
         num_classes,
         encoder,
         'float64' if c.dtype == 'float64' else 'float32',
@@ -129,7 +146,24 @@ def _example(model):
 
 def net_params(model: Model, params: Any) -> Any:
     """The network's share of the parameters."""
-    return params if len(_parts(model)) == 1 else params['net']
+    return params.get('net', params)  # alone it has no name
+
+
+def with_codec(model: Model, params: Any) -> Any:
+    """All that a sampling run computes with: the parameters, and the codec's weights beside them.
+
+    The weights are placed as the parameters are, whole.
+    """
+    if not jax.tree.leaves(model.codec.weights):
+        return params
+    mesh = jax.tree.leaves(params)[0].sharding.mesh
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(x):
+        return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
+
+    parts = params if 'net' in params else {'net': params}
+    return parts | {'codec': jax.tree.map(put, model.codec.weights)}
 
 
 def init(model: Model | Autoencoder, key: Array) -> Any:

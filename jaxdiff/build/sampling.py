@@ -1,5 +1,6 @@
 """From a config to a sampling run."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -70,11 +71,12 @@ def sampling(
         start, walk = jax.vmap(jax.random.split, out_axes=1)(keys)
         prior = gaussian(schedule).prior
         x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
-        record = (lambda state: model.codec.decode(state.x)) if film else None
+        decode = functools.partial(model.codec.decode, params.get('codec', ()))
+        record = (lambda state: decode(state.x)) if film else None
         state, frames = run(walk, denoise, sampler, x_1, times, record)
         if film:
-            return jnp.concatenate([model.codec.decode(x_1)[None], frames])
-        return model.codec.decode(state.x)
+            return jnp.concatenate([decode(x_1)[None], frames])
+        return decode(state.x)
 
     return draw
 

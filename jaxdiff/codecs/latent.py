@@ -1,5 +1,8 @@
 """Latents: what an autoencoder's arrays mean, as Gaussians (KL) or codes (VQ).
 
+Between the latents of an autoencoder and the space in which diffusion runs, which wants a mean of 0
+and a deviation of 1, stand a shift and a scale, measured over a data set.
+
 With the encoder's mean m and log variance v an image's latent is
 
     z = m + exp(v / 2) eps,  eps ~ N(0, I),                                                   (1)
@@ -16,11 +19,14 @@ References:
   Zheng & Vedaldi 2023, Online Clustered Codebook (arXiv:2307.15139), for codes that nothing uses.
 """
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+
+from jaxdiff.codecs.codec import Codec
 
 # Log variances outside are of no use, and their exponentials overflow.
 _LOG_VARIANCES = (-30.0, 20.0)
@@ -98,3 +104,42 @@ def restart(key: Array, y: Array, codes: Array, codebook: Array) -> Array:
     anchors = vectors[jax.random.randint(key, (n,), 0, len(vectors))]
     away = jnp.mean(jnp.square(anchors - codebook), -1)
     return jnp.sum(jnp.where(used, 0.0, away)) / jnp.maximum(1, jnp.sum(~used))
+
+
+def latent(
+    autoencoder: nn.Module,
+    weights: Any,
+    image: Codec,
+    shape: tuple[int, ...],
+    shift: Array,
+    scale: Array,
+) -> Codec:
+    """The codec of an autoencoder's latents: z = (latent − shift) / scale.
+
+    A batch holds what the encoder says of its images: means and log variances, from which a latent
+    is drawn each time; or the vectors that become codes.
+
+    Args:
+      autoencoder: see `nets.Autoencoder`.
+      weights: its parameters.
+      image: the codec between images and what the autoencoder takes.
+      shape: of a latent, [h, w, d].
+      shift, scale: of the channels, [d].
+    """
+
+    def prepare(weights, x):
+        found = autoencoder.apply(weights, image.encode(None, x), method='encode')
+        return found.astype(jnp.float16)  # which rounds far less than an encoder errs
+
+    def encode(keys, prepared):
+        prepared = prepared.astype(float)
+        drawn = prepared if autoencoder.codes else draw(keys, gaussian(prepared))
+        return (drawn - shift) / scale
+
+    def decode(weights, z):
+        found = z * scale + shift
+        if autoencoder.codes:
+            found = quantize(found, weights['params']['codebook']).z
+        return image.decode((), autoencoder.apply(weights, found, method='decode'))
+
+    return Codec(prepare, encode, decode, shape, weights)

@@ -97,8 +97,9 @@ def run(job: Job) -> list[epath.Path]:
         safetensors.save(new[0], job.params, {'made': json.dumps(job.made)})
     else:
         draw = build.sampling(job.config, job.model)
+        params = build.with_codec(job.model, job.params)
         labels = bool(job.model.num_classes)
-        new[0].write_bytes(stablehlo.serialize(draw, job.params, labels, job.platforms))
+        new[0].write_bytes(stablehlo.serialize(draw, params, labels, job.platforms))
         new[1].write_text(json.dumps(_describe(job), indent=2) + '\n')
     for source, path in zip(new, paths, strict=True):
         source.replace(path)  # whole or not at all

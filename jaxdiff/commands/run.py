@@ -71,7 +71,13 @@ def find(
     config = configs.complete(configs.flat(trained), overrides)
     build.check(config)
     data = made['data']
-    model = build.model(config, data['shape'], data['levels'], len(data['class_names']))
+    codec = None
+    if trained.codec.name == 'latent':
+        from jaxdiff.commands import latents  # which reads the autoencoder's run by this file
+
+        codec = latents.load(folder).codec()
+    names = data['class_names']
+    model = build.model(config, data['shape'], data['levels'], len(names), codec)
     changed = configs.differences(trained, config)
     return Run(folder, step, which, ema_width, config, changed, model, made)
 

@@ -150,6 +150,7 @@ def draw_all(
     of all processes. Parameters that are sharded over them stay so.
     """
     batch = min(batch, num)
+    params = build.with_codec(model, params)
     grid = jax.tree.leaves(params)[0].sharding.mesh
     if grid.axis_names == parallel.EACH_PROCESS:
         devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:batch]

@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import pictures, rollback
+from jaxdiff.commands import latents, pictures, rollback
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -35,6 +35,7 @@ class Job(NamedTuple):
     workdir: epath.Path
     dataset: data.Dataset
     model: build.Model
+    frozen: latents.Frozen | None  # the autoencoder of a model in latents
     changed: dict  # keys of a run that goes on, {key: (old, new)}
 
 
@@ -69,13 +70,20 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             f'{workdir} was trained on other data (fingerprint {before["data"]["fingerprint"]}, now '
             f'{dataset.fingerprint}): give another --workdir'
         )
-    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    frozen = latents.of_config(config, dataset.shape, folder)
+    model = build.model(
+        config,
+        dataset.shape,
+        dataset.levels,
+        len(dataset.class_names),
+        frozen and frozen.codec(),
+    )
     if model.text and not dataset.captioned:
         raise ValueError(
             f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
             'that has, or a condition without text'
         )
-    return Job(config, folder, dataset, model, changed)
+    return Job(config, folder, dataset, model, frozen, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -95,6 +103,8 @@ def run(job: Job) -> epath.Path | None:
         made = manifest.manifest(job.config, job.dataset)
         if distributed.primary():
             _record(job, made)
+        if job.frozen:
+            job = _in_latents(job)
         training = _training(job, made)
         state = _state(job, training, step)
         _announce(job, state)
@@ -111,6 +121,12 @@ def run(job: Job) -> epath.Path | None:
             title = f'{job.workdir.name}, step {job.config.train.steps}'
             curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
     return picture
+
+
+def _in_latents(job):
+    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir)
+    model = job.model._replace(codec=frozen.codec())
+    return job._replace(dataset=dataset, model=model, frozen=frozen)
 
 
 def _training(job, made):
