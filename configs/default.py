@@ -18,7 +18,7 @@ def get_config() -> ConfigDict:
     config.model = 'diffusion'
 
     config.data = ConfigDict()
-    # A TFDS data set: 'digits', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
+    # A TFDS data set: 'digits', 'emoji', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
     config.data.name = 'digits'
     # Or your own data (then data.name = ''): a folder of images, or an .npz with uint8 `image`.
     config.data.path = ''
