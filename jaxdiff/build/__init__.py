@@ -6,7 +6,7 @@ checked config.
 
 from jaxdiff.build.autoencoder import Autoencoder, reconstruct
 from jaxdiff.build.check import check, check_devices, decides
-from jaxdiff.build.conditions import of_captions, of_texts
+from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
 from jaxdiff.build.model import (
     Model,
     codec,
@@ -27,6 +27,7 @@ __all__ = [
     'batch_shapes',
     'check',
     'check_devices',
+    'check_text',
     'codec',
     'dataset',
     'decides',
@@ -42,6 +43,7 @@ __all__ = [
     'reconstruct',
     'sampling',
     'schedule_of',
+    'text_of',
     'train_state',
     'train_step',
     'training_loss',

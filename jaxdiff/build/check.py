@@ -305,5 +305,5 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
-    free = ('data.dir', 'net.remat', 'ema.snapshot_every')
+    free = ('data.dir', 'net.remat', 'ema.snapshot_every', 'text.path', 'text.vocabulary')
     return not key.startswith('sample.') and key not in free

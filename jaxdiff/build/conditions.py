@@ -51,6 +51,25 @@ def shapes(model: Model, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     return found
 
 
+def text_of(model: Model) -> dict[str, str]:
+    """What a run notes of what reads its texts, to know it again."""
+    return {'text': model.text.digest} if model.text else {}
+
+
+def check_text(model: Model, made: dict) -> None:
+    """Raises a ValueError where the model's texts are read by another encoder than a run's were.
+
+    Args:
+      made: what the run noted.
+    """
+    if model.text and made.get('text') != model.text.digest:
+        raise ValueError(
+            'the tokenizer or text encoder is another one than the run was trained with '
+            f'(digest {made.get("text")}, now {model.text.digest}): give its files, text.path, '
+            'text.tokenizer and text.vocabulary'
+        )
+
+
 def of_texts(model: Model, texts: list[str], empty: bool = False) -> dict[str, np.ndarray]:
     """The condition of some prompts.
 

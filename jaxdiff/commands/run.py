@@ -78,6 +78,7 @@ def find(
         codec = latents.load(folder).codec()
     names = data['class_names']
     model = build.model(config, data['shape'], data['levels'], len(names), codec)
+    build.check_text(model, made)
     changed = configs.differences(trained, config)
     return Run(folder, step, which, ema_width, config, changed, model, made)
 

@@ -78,6 +78,8 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
         len(dataset.class_names),
         frozen and frozen.codec(),
     )
+    if before is not None:
+        build.check_text(model, before)
     if model.text and not dataset.captioned:
         raise ValueError(
             f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
@@ -100,7 +102,7 @@ def run(job: Job) -> epath.Path | None:
         stack.enter_context(alone(job.workdir))
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
-        made = manifest.manifest(job.config, job.dataset)
+        made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
         if distributed.primary():
             _record(job, made)
         if job.frozen:

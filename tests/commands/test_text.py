@@ -8,7 +8,7 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import config as configs
+from jaxdiff import build, config as configs
 from jaxdiff.commands import export, noise, sample, train
 from jaxdiff.viz import grid
 
@@ -90,6 +90,18 @@ def test_a_prompt_that_cannot_be_is_one_line(run, options, message):
     with pytest.raises(ValueError, match=message) as refused:
         sample.prepare(run, [], **options)
     assert '\n' not in str(refused.value)
+
+
+def test_another_tokenizer_than_in_training_is_refused(run, monkeypatch):
+    """Such as one whose file has changed."""
+    real = build.model.__globals__['text_encoder']
+
+    def other(config):
+        return real(config)._replace(digest='another')
+
+    monkeypatch.setitem(build.model.__globals__, 'text_encoder', other)
+    with pytest.raises(ValueError, match='another one than the run was trained with .*now another'):
+        sample.prepare(run, [])
 
 
 def test_a_model_without_text_takes_no_prompt(random_run):
