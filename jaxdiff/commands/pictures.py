@@ -52,7 +52,9 @@ def _samples(config, model, dataset):
 
     def samples(params):
         batches = sampling.draw_all(draw, model, params, cond, config.seed, c.num, c.batch_size)
-        return sampling.picture(np.concatenate(list(batches)), labels), {'prompts': prompts}
+        return sampling.picture(np.concatenate(list(batches)), labels, prompts), {
+            'prompts': prompts
+        }
 
     return samples
 

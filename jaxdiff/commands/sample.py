@@ -258,13 +258,13 @@ def write(
         arrays['prompts'] = np.array(prompts)
     with _with(out, '.npz').open('wb') as file:
         np.savez_compressed(file, **arrays)
-    grid.save_png(_with(out, '.png'), picture(samples, labels), made)
+    grid.save_png(_with(out, '.png'), picture(samples, labels, prompts), made)
 
 
-def picture(samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The grid of (at most 1,024) samples; labels that come in turn stand in columns."""
-    classes = 0 if labels is None else len(set(labels.tolist()))
-    columns = classes if 4 <= classes <= 20 and len(samples) >= classes else None
+def picture(samples: np.ndarray, labels: np.ndarray | None, prompts: list[str] = ()) -> np.ndarray:
+    """The grid of (at most 1,024) samples; labels, or prompts, that come in turn stand in columns."""
+    kinds = len(set(prompts)) if prompts else 0 if labels is None else len(set(labels.tolist()))
+    columns = kinds if 4 <= kinds <= 20 and len(samples) >= kinds else None
     return grid.tile(samples[:1024], columns)
 
 
