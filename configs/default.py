@@ -247,8 +247,9 @@ def get_config() -> ConfigDict:
     config.sample.clip = True
     # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.
     config.sample.threshold = 0.0
-    # Prompts of the grid that training draws, taken in turn; () is captions of the data.
-    config.sample.prompts = ()
+    # Prompts taken in turn, '' being no text; of the grid that training draws ('',) is captions of
+    # the data.
+    config.sample.prompts = ('',)
     # Samples in that grid, and samples drawn at once.
     config.sample.num = 80
     config.sample.batch_size = 80

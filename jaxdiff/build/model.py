@@ -71,8 +71,10 @@ def model(
     data_shape, shape = tuple(shape), way.shape or shape
     c = config.net
     if 'class' in c.condition and not num_classes:
+        without = c.condition.removeprefix('class').removeprefix('+')
         raise ValueError(
-            f'net.condition={c.condition!r}, but the data has no labels; set it without them'
+            f'net.condition={c.condition!r}, but the data has no labels; '
+            f'set net.condition={without!r}'
         )
     num_classes = num_classes if 'class' in c.condition else 0
     encoder = text_encoder(config)

@@ -45,7 +45,7 @@ def _samples(config, model, dataset):
     draw = sampling.sampler(config, model)
     labels = sampling.choose_labels(None, dataset.class_names, model.num_classes, c.num)
     prompts = list(c.prompts)
-    if model.text and not prompts:
+    if model.text and not any(prompts):
         prompts = data.titles(dataset, c.num)
     prompts = sampling.choose_prompts(prompts, model, c.num)
     cond = sampling.conditions(model, labels, prompts)

@@ -199,7 +199,7 @@ def choose_prompts(prompts: list[str], model: build.Model, num: int) -> list[str
     Raises: ValueError where the model knows no text.
     """
     if not model.text:
-        if prompts:
+        if any(prompts):
             raise ValueError('--prompt: this model knows no text')
         return []
     return [(prompts or [''])[i % max(1, len(prompts))] for i in range(num)]
