@@ -61,7 +61,7 @@ def sampling(
         denoise = denoise_with(params, told)
         if c.cfgpp or c.guidance != 1:
             if away is None:
-                away = conditions.hide(model, told, jnp.ones(len(keys), bool))
+                away = conditions.hide(model, told, jnp.ones(keys.shape[:1], bool))
             denoise_away = denoise_with(params, conditions.told(model, params, away))
         if c.cfgpp:
             sampler = guidance.cfgpp(sampler, schedule, clipped(denoise_away), c.guidance)

@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxdiff.data.source import Arrays, Cache, captions, read, stack
+from jaxdiff.data.source import Arrays, Cache, choose, read, stack
 
 
 class Slow:
@@ -52,8 +52,8 @@ def test_of_several_captions_the_word_chooses_one():
         {'text': ''},
     ]
     words = np.array([5, 3, 2**64 - 1, 9], np.uint64)  # 2**64 - 1 is a multiple of 3
-    assert captions(elements, words) == ['only', 'a', 'a', '']
-    assert captions(elements[1:2], np.array([7], np.uint64)) == ['b']
+    assert choose(elements, words) == ['only', 'a', 'a', '']
+    assert choose(elements[1:2], np.array([7], np.uint64)) == ['b']
 
 
 def test_a_cache_keeps_captions():
