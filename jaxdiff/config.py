@@ -125,5 +125,5 @@ def _cast(key, value, like):
         return value
     kind = type(like).__name__
     if isinstance(like, tuple):
-        kind += ' of int' if like else ' of numbers'
+        kind += f' of {type(like[0]).__name__}' if like else ' of numbers'
     raise ValueError(f'config key {key!r} must be of type {kind}, such as {like!r}; got {value!r}')

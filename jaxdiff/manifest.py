@@ -40,6 +40,7 @@ def describe(dataset: data.Dataset) -> dict:
         'shape': list(dataset.shape),
         'levels': dataset.levels,
         'class_names': list(dataset.class_names),
+        'captioned': dataset.captioned,
         'fingerprint': dataset.fingerprint,
     }
 

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import tiny
 
-from jaxdiff import cli
+from jaxdiff import arguments, cli
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 
@@ -168,15 +168,15 @@ def test_another_runs_folder_and_missing_checkpoints_and_labels(workdir, capsys)
 
 
 def test_unknown_flags_and_commands_are_usage_errors(capsys):
-    for arguments in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
+    for given in (['train', '--config', 'digits', '--steps', '3'], ['fly'], []):
         with pytest.raises(SystemExit) as ended:
-            cli.main(arguments)
+            cli.main(given)
         assert ended.value.code == 2 and 'usage: jaxdiff' in capsys.readouterr().err
 
 
 def test_sampling_changes_its_own_section_of_the_config_only(capsys):
-    args = cli._parse(['sample', '--workdir', 'x', '--config.sample.grid=karras'])
+    args = arguments.parse(['sample', '--workdir', 'x', '--config.sample.grid=karras'])
     assert args.overrides == [('sample.grid', 'karras')]
     with pytest.raises(SystemExit):
-        cli._parse(['sample', '--workdir', 'x', '--config.train.steps=3'])
+        arguments.parse(['sample', '--workdir', 'x', '--config.train.steps=3'])
     assert 'unrecognized arguments: train.steps' in capsys.readouterr().err

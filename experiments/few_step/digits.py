@@ -77,7 +77,7 @@ def main() -> None:
 
     def draw(kind, params, n):
         return np.asarray(
-            model.codec.decode(students.draw(case, kind, params, n, cond, shape, args.seed))
+            model.codec.decode((), students.draw(case, kind, params, n, cond, shape, args.seed))
         )
 
     rows = {

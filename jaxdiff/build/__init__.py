@@ -4,17 +4,30 @@
 checked config.
 """
 
+from jaxdiff.build.autoencoder import Autoencoder, reconstruct
 from jaxdiff.build.check import check, check_devices, decides
-from jaxdiff.build.model import Model, codec, dataset, init, model, noise_schedule, schedule_of
+from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
+from jaxdiff.build.model import (
+    Model,
+    codec,
+    dataset,
+    init,
+    model,
+    noise_schedule,
+    schedule_of,
+    with_codec,
+)
 from jaxdiff.build.sampling import sampling, visited
 from jaxdiff.build.step import batch_shapes, flops, train_state, train_step
 from jaxdiff.build.training import driver, gammas, optimizer, training_loss
 
 __all__ = [
+    'Autoencoder',
     'Model',
     'batch_shapes',
     'check',
     'check_devices',
+    'check_text',
     'codec',
     'dataset',
     'decides',
@@ -24,11 +37,16 @@ __all__ = [
     'init',
     'model',
     'noise_schedule',
+    'of_captions',
+    'of_texts',
     'optimizer',
+    'reconstruct',
     'sampling',
     'schedule_of',
+    'text_of',
     'train_state',
     'train_step',
     'training_loss',
     'visited',
+    'with_codec',
 ]

@@ -13,7 +13,7 @@ from jaxdiff.diffusion import grid
 from jaxdiff.training import posthoc
 
 CHOICES = {
-    'codec.name': ('pixels',),
+    'codec.name': ('pixels', 'latent'),
     'diffusion.schedule': (*names.SCHEDULES, names.LEARNED),
     'diffusion.prediction': tuple(names.PREDICTIONS),
     'diffusion.embedding': tuple(names.EMBEDDINGS),
@@ -21,8 +21,12 @@ CHOICES = {
     'loss.weighting': tuple(names.WEIGHTINGS),
     'loss.times': ('low_discrepancy', 'independent'),
     'loss.distribution': tuple(names.DISTRIBUTIONS),
-    'net.name': ('unet',),
-    'net.condition': ('', 'class'),
+    'model': ('diffusion', 'autoencoder'),
+    'autoencoder.kind': ('kl', 'vq'),
+    'net.name': tuple(names.NETS),
+    'net.condition': ('', 'class', 'text', 'class+text'),
+    'net.positions': ('sincos', 'rotary'),
+    'text.encoder': ('trained', 'minilm', 'clip'),
     'net.dtype': ('float32', 'bfloat16', 'float64'),
     'optimizer.name': tuple(names.OPTIMIZERS),
     'optimizer.decay': ('constant', 'cosine'),
@@ -50,7 +54,24 @@ RANGES = {
     'loss.hybrid_weight': (0, None),
     'loss.discrete_steps': (0, None),
     'loss.condition_dropout': (0, 1),
+    'autoencoder.codes': (2, None),
+    'autoencoder.latent_channels': (1, None),
+    'autoencoder.channels': (4, None),
+    'autoencoder.blocks': (1, None),
+    'autoencoder.noise': (0, None),
+    'autoencoder.absolute': (0, None),
+    'autoencoder.kl_weight': (0, None),
+    'autoencoder.commitment': (0, None),
+    'autoencoder.restart': (0, None),
     'net.channels': (1, None),
+    'net.patch': (1, None),
+    'net.width': (1, None),
+    'net.depth': (1, None),
+    'net.mlp_ratio': (0.1, None),
+    'text.width': (1, None),
+    'text.layers': (1, None),
+    'text.heads': (1, None),
+    'text.skip': (0, None),
     'net.blocks': (1, None),
     'net.heads': (1, None),
     'net.dropout': (0, 0.99),
@@ -131,6 +152,10 @@ def check(config: ConfigDict) -> None:
         posthoc.gamma(width)  # refuses what can't be
     if len(set(config.ema.profiles)) < len(config.ema.profiles):
         raise ValueError(f'ema.profiles must differ from each other, got {config.ema.profiles}')
+    if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
+        raise ValueError("codec.name='latent' goes without data.flip and codec.dequantize")
+    if config.codec.name == 'latent' and config.sample.clip:
+        raise ValueError("codec.name='latent' needs sample.clip=False: latents have no bounds")
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)
@@ -214,7 +239,7 @@ def _check_sample(config):
     if c.guidance != 1 and not guided(config):
         raise ValueError(
             f'sample.guidance={c.guidance} needs a model trained with '
-            "net.condition='class' and loss.condition_dropout between 0 and 1"
+            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1"
         )
     if c.cfgpp and not (guided(config) and c.guidance <= 1):
         raise ValueError(
@@ -280,5 +305,5 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
-    free = ('data.dir', 'net.remat', 'ema.snapshot_every')
+    free = ('data.dir', 'net.remat', 'ema.snapshot_every', 'text.path', 'text.vocabulary')
     return not key.startswith('sample.') and key not in free

@@ -7,10 +7,13 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 from jax import Array
+from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
-from jaxdiff import codecs, data, nets
-from jaxdiff.build import names
+from jaxdiff import codecs, data, text
+from jaxdiff.build import autoencoder, names
+from jaxdiff.build.autoencoder import Autoencoder
+from jaxdiff.build.text import text_encoder
 from jaxdiff.diffusion import denoiser, learned, prediction, schedule
 
 
@@ -26,7 +29,9 @@ class Model(NamedTuple):
     codec: codecs.Codec
     levels: int | None  # that the data take in diffusion space; None for a density
     shape: tuple[int, ...]  # of one example in diffusion space
-    num_classes: int  # 0: unconditional
+    data_shape: tuple[int, ...]  # of one example as the data has it
+    num_classes: int  # 0: without labels
+    text: text.Encoder | None  # that reads prompts; its weights are None where it is trained too
     dtype: str  # of the parameters: 'float32', or 'float64'
 
 
@@ -37,34 +42,50 @@ def dataset(config: ConfigDict) -> data.Dataset:
 
 
 def codec(config: ConfigDict, levels: int) -> codecs.Codec:
-    """The way to diffusion space for data with so many levels."""
+    """The way to diffusion space for data with so many levels, in pixels.
+
+    Raises: ValueError for latents, whose codec is an autoencoder's; see `commands.latents`.
+    """
+    if config.codec.name != 'pixels':
+        raise ValueError(f'codec.name={config.codec.name!r} is known from its run only')
     return codecs.pixels(levels, config.codec.dequantize)
 
 
-def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: int) -> Model:
+def model(
+    config: ConfigDict,
+    shape: tuple[int, ...],
+    levels: int,
+    num_classes: int,
+    latents: codecs.Codec | None = None,
+) -> Model | Autoencoder:
     """The model for data of `shape` (h, w, c), with so many levels and classes.
+
+    Args:
+      latents: the codec where it is an autoencoder's.
 
     Raises: ValueError where the data has no labels to condition on, or a size doesn't fit the net.
     """
-    if config.net.condition and not num_classes:
-        raise ValueError("net.condition='class', but the data has no labels; set net.condition=''")
+    if config.model == 'autoencoder':
+        return autoencoder.model(config, shape, levels)
+    way = latents or codec(config, levels)
+    data_shape, shape = tuple(shape), way.shape or shape
     c = config.net
-    num_classes = num_classes if c.condition else 0
-    nets.check_size(shape, c.multipliers, 2)
-    sizes = [shape[0] // 2**level for level in range(len(c.multipliers))]
-    if not set(c.attention) <= set(sizes):
+    if 'class' in c.condition and not num_classes:
+        without = c.condition.removeprefix('class').removeprefix('+')
         raise ValueError(
-            f'net.attention={c.attention} must be among the sizes that the network meets: {sizes}'
+            f'net.condition={c.condition!r}, but the data has no labels; '
+            f'set net.condition={without!r}'
         )
-    net = nets.UNet(
+    num_classes = num_classes if 'class' in c.condition else 0
+    encoder = text_encoder(config)
+    net = names.NETS[c.name](
+        c,
+        shape,
         out_channels=shape[-1] * (2 if config.diffusion.learned_variance else 1),
-        channels=c.channels,
-        multipliers=c.multipliers,
-        blocks=c.blocks,
-        attention=c.attention,
         heads=c.heads,
         dropout=c.dropout,
         num_classes=num_classes,
+        text_width=encoder.width if encoder else 0,
         dtype=c.dtype,
         remat=c.remat,
     )
@@ -75,10 +96,12 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int, num_classes: 
         names.EMBEDDINGS[config.diffusion.embedding],
         config.diffusion.sigma_data,
         config.diffusion.learned_variance,
-        codec(config, levels),
-        None if config.codec.dequantize else levels,
+        way,
+        None if config.codec.dequantize or latents else levels,
         tuple(shape),
+        data_shape,
         num_classes,
+        encoder,
         'float64' if c.dtype == 'float64' else 'float32',
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
@@ -101,16 +124,58 @@ def schedule_of(model: Model, params: Any) -> schedule.Schedule:
     return model.schedule or learned.schedule(params['schedule'])
 
 
+def _parts(model):
+    """What has parameters, by its name."""
+    encoder = model.text
+    made = {'net': lambda key: model.net.init(key, *_example(model))}
+    if not model.schedule:
+        made['schedule'] = learned.init
+    if encoder and encoder.params is None:
+        tokens = jnp.zeros((1, encoder.length), jnp.int32)
+        made['text'] = lambda key: encoder.module.init(key, tokens, tokens == 0)
+    return made
+
+
+def _example(model):
+    cond = {}
+    if model.num_classes:
+        cond['label'] = jnp.zeros(1, jnp.int32)
+    if model.text:
+        cond['text'] = jnp.zeros((1, model.text.length, model.text.width))
+        cond['mask'] = jnp.ones((1, model.text.length), bool)
+    return jnp.zeros((1, *model.shape)), jnp.zeros(1), cond
+
+
 def net_params(model: Model, params: Any) -> Any:
     """The network's share of the parameters."""
-    return params if model.schedule else params['net']
+    return params.get('net', params)  # alone it has no name
 
 
-def init(model: Model, key: Array) -> Any:
-    """Initial parameters of the network and, where it is learned, {'net': …, 'schedule': …}."""
-    cond = {'label': jnp.zeros(1, jnp.int32)} if model.num_classes else {}
-    key_net, key_schedule = (key, None) if model.schedule else jax.random.split(key)
-    params = model.net.init(key_net, jnp.zeros((1, *model.shape)), jnp.zeros(1), cond)
-    if not model.schedule:
-        params = {'net': params, 'schedule': learned.init(key_schedule)}
+def with_codec(model: Model, params: Any) -> Any:
+    """All that a sampling run computes with: the parameters, and the codec's weights beside them.
+
+    The weights are placed as the parameters are, whole.
+    """
+    if not jax.tree.leaves(model.codec.weights):
+        return params
+    mesh = jax.tree.leaves(params)[0].sharding.mesh
+    whole = NamedSharding(mesh, PartitionSpec())
+
+    def put(x):
+        return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
+
+    parts = params if 'net' in params else {'net': params}
+    return parts | {'codec': jax.tree.map(put, model.codec.weights)}
+
+
+def init(model: Model | Autoencoder, key: Array) -> Any:
+    """Initial parameters of the network; {'net': …} with 'schedule' and 'text' where they learn too."""
+    if isinstance(model, Autoencoder):
+        return autoencoder.init(model, key)
+    parts = _parts(model)
+    if len(parts) == 1:
+        params = parts['net'](key)
+    else:
+        keys = jax.random.split(key, len(parts))
+        params = {name: make(key) for (name, make), key in zip(parts.items(), keys)}
     return jax.tree.map(lambda x: x.astype(model.dtype), params)

@@ -2,6 +2,7 @@
 
 import optax
 
+from jaxdiff import nets
 from jaxdiff.diffusion import denoiser, grid, loss, prediction, samplers, schedule, times
 
 # config.diffusion -> Schedule. Those that preserve variance can be shifted and have a zero end.
@@ -85,6 +86,38 @@ GRIDS = {
     'karras': lambda s, c, t: grid.karras(s, c.steps, c.sigma_min, c.sigma_max, c.rho),
     'logsnr': lambda s, c, t: grid.logsnr(s, c.steps, t, to_zero=True),
 }
+
+
+def _unet(c, shape, **options):
+    nets.check_size(shape, c.multipliers, 2)
+    sizes = [shape[0] // 2**level for level in range(len(c.multipliers))]
+    if not set(c.attention) <= set(sizes):
+        raise ValueError(
+            f'net.attention={c.attention} must be among the sizes that the network meets: {sizes}'
+        )
+    return nets.UNet(
+        channels=c.channels,
+        multipliers=c.multipliers,
+        blocks=c.blocks,
+        attention=c.attention,
+        **options,
+    )
+
+
+def _dit(c, shape, **options):
+    nets.dit.check_size(shape, c.patch, 2)
+    return nets.DiT(
+        patch=c.patch,
+        width=c.width,
+        depth=c.depth,
+        mlp_ratio=c.mlp_ratio,
+        positions=c.positions,
+        **options,
+    )
+
+
+# (config.net, the data's shape, what all networks are told) -> Flax module
+NETS = {'unet': _unet, 'dit': _dit}
 
 # (learning rate, config.optimizer) -> GradientTransformation
 OPTIMIZERS = {

@@ -1,5 +1,6 @@
 """From a config to a sampling run."""
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import names
+from jaxdiff.build import conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
 from jaxdiff.diffusion.gaussian import gaussian
@@ -21,8 +22,9 @@ def sampling(
 ) -> Callable[[Any, dict, Array], Array]:
     """The whole of a sampling run as one pure function, to be compiled once per batch shape.
 
-    Returns: (params, cond, keys [b]) -> images, uint8 [b, h, w, c]; with `film` those of every time
-    visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is {'label': [b]} for a model with classes.
+    Returns: (params, cond, keys [b], away=None) -> images, uint8 [b, h, w, c]; with `film` those of
+    every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see `conditions`;
+    `away` another one, that guidance leads away from: by default that of nothing.
     """
     c = config.sample
     fixed_times = model.schedule and visited(config, model)
@@ -43,35 +45,38 @@ def sampling(
             return denoiser.dynamic_threshold(denoise, c.threshold)
         return denoiser.clip(denoise) if c.clip else denoise
 
-    def guide(denoise, params, cond):
-        null = {'label': jnp.full_like(cond['label'], model.num_classes)}
-        guided = guidance.classifier_free(denoise, denoise_with(params, null), c.guidance)
+    def guide(denoise, denoise_away):
+        guided = guidance.classifier_free(denoise, denoise_away, c.guidance)
         if c.guidance_rescale:
             guided = guidance.rescaled(guided, denoise, c.guidance_rescale)
         if c.guidance_to > 0 or c.guidance_from < 1:
             guided = guidance.limited(guided, denoise, c.guidance_to, c.guidance_from)
         return guided
 
-    def draw(params, cond, keys):
+    def draw(params, cond, keys, away=None):
         schedule = schedule_of(model, params)
         times = visited(config, model, params) if fixed_times is None else fixed_times
         sampler = names.SAMPLERS[c.sampler](schedule, c)
-        denoise = denoise_with(params, cond)
+        told = conditions.told(model, params, cond)
+        denoise = denoise_with(params, told)
+        if c.cfgpp or c.guidance != 1:
+            if away is None:
+                away = conditions.hide(model, told, jnp.ones(keys.shape[:1], bool))
+            denoise_away = denoise_with(params, conditions.told(model, params, away))
         if c.cfgpp:
-            null = {'label': jnp.full_like(cond['label'], model.num_classes)}
-            unconditional = clipped(denoise_with(params, null))
-            sampler = guidance.cfgpp(sampler, schedule, unconditional, c.guidance)
+            sampler = guidance.cfgpp(sampler, schedule, clipped(denoise_away), c.guidance)
         elif c.guidance != 1:
-            denoise = guide(denoise, params, cond)
+            denoise = guide(denoise, denoise_away)
         denoise = clipped(denoise)
         start, walk = jax.vmap(jax.random.split, out_axes=1)(keys)
         prior = gaussian(schedule).prior
         x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
-        record = (lambda state: model.codec.decode(state.x)) if film else None
+        decode = functools.partial(model.codec.decode, params.get('codec', ()))
+        record = (lambda state: decode(state.x)) if film else None
         state, frames = run(walk, denoise, sampler, x_1, times, record)
         if film:
-            return jnp.concatenate([model.codec.decode(x_1)[None], frames])
-        return model.codec.decode(state.x)
+            return jnp.concatenate([decode(x_1)[None], frames])
+        return decode(state.x)
 
     return draw
 

@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
+from jaxdiff.build import conditions
 from jaxdiff.build.model import Model, init
 from jaxdiff.build.training import gammas, optimizer, training_loss
 from jaxdiff.training import state, step
@@ -46,7 +47,10 @@ def batch_shapes(
     """The shapes of a global batch, see `data.batches`."""
     rows = config.train.batch_size
     index = jax.ShapeDtypeStruct((rows,), jnp.int32)
-    shapes = {'image': jax.ShapeDtypeStruct((rows, *model.shape), jnp.uint8), 'index': index}
+    images = jax.ShapeDtypeStruct((rows, *model.data_shape), jnp.uint8)
+    prepared = jax.eval_shape(model.codec.prepare, model.codec.weights, images)
+    shapes = {'image': prepared, 'index': index}
+    shapes |= conditions.shapes(model, rows)
     return shapes | ({'label': index} if labelled else {})
 
 

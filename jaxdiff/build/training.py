@@ -4,13 +4,12 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import names
+from jaxdiff.build import autoencoder, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, learned, loss, times, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
@@ -24,6 +23,8 @@ def training_loss(
 
     A bound is in bits per dimension.
     """
+    if config.model == 'autoencoder':
+        return autoencoder.loss(config, model)
     c = config.loss
     weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
 
@@ -33,10 +34,9 @@ def training_loss(
         encode, time, noise, drop, hide = jax.vmap(lambda k: jax.random.split(k, 5), out_axes=1)(
             keys
         )
-        cond = {}
-        if model.num_classes:
-            hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
-            cond['label'] = jnp.where(hidden, model.num_classes, batch['label'])
+        hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
+        cond = {name: batch[name] for name in conditions.shapes(model, len(hidden))}
+        cond = conditions.told(model, params, conditions.hide(model, cond, hidden))
         dropout = drop if config.net.dropout else None
         x0 = model.codec.encode(encode, batch['image'])
         if c.times == 'low_discrepancy':

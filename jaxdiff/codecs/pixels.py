@@ -27,10 +27,10 @@ def pixels(levels: int = 256, dequantize: bool = False) -> Codec:
         u = jax.vmap(lambda key: jax.random.uniform(key, x.shape[1:], k.dtype))(keys)
         return 2 * (k + u) / levels - 1
 
-    def decode(z):
+    def decode(weights, z):
         unit = (jnp.clip(z, -1, 1) + 1) / 2
         if dequantize:
             unit = jnp.minimum(jnp.floor(unit * levels), levels - 1) / (levels - 1)
         return jnp.round(unit * 255).astype(jnp.uint8)
 
-    return Codec(encode, decode)
+    return Codec(lambda weights, x: x, encode, decode)

@@ -68,6 +68,11 @@ def prepare(
             f'got {" ".join(platforms)}'
         )
     run = runs.find(workdir, overrides, step, ema, ema_width)
+    if sampler and run.model.text:
+        raise ValueError(
+            '--out ….stablehlo is for models of classes or none: a text goes through a tokenizer, '
+            'which such a program cannot hold; export the parameters as .safetensors'
+        )
     check_writable(path.parent)
     for each in _outputs(path):
         if each.exists() and not overwrite:
@@ -92,8 +97,9 @@ def run(job: Job) -> list[epath.Path]:
         safetensors.save(new[0], job.params, {'made': json.dumps(job.made)})
     else:
         draw = build.sampling(job.config, job.model)
+        params = build.with_codec(job.model, job.params)
         labels = bool(job.model.num_classes)
-        new[0].write_bytes(stablehlo.serialize(draw, job.params, labels, job.platforms))
+        new[0].write_bytes(stablehlo.serialize(draw, params, labels, job.platforms))
         new[1].write_text(json.dumps(_describe(job), indent=2) + '\n')
     for source, path in zip(new, paths, strict=True):
         source.replace(path)  # whole or not at all

@@ -1,5 +1,6 @@
 """`jaxdiff noise`: the forward branch of the textbook's picture, and with a run both."""
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -78,7 +79,7 @@ def prepare(
         if reverse is None:
             raise ValueError('a learned schedule is known from its run only: give --workdir')
         schedule = build.schedule_of(reverse.model, reverse.params)
-    codec = build.codec(config, dataset.levels)
+    codec = reverse.model.codec if reverse else build.codec(config, dataset.levels)
     return Job(schedule, codec, images, seed, reverse, path, made)
 
 
@@ -89,7 +90,7 @@ def run(job: Job) -> list[epath.Path]:
         r = job.reverse
         draw = sampling.sampler(r.config, r.model, film=True)
         n = len(job.images)
-        (frames,) = sampling.draw_all(draw, r.model, r.params, r.labels, r.seed, n, n)
+        (frames,) = sampling.draw_all(draw, r.model, r.params, r.cond, r.seed, n, n)
         branches.append(sampling.reverse_branch(r.config, r.model, r.params, frames))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
@@ -103,9 +104,14 @@ def forward_branch(
 ) -> film.Branch:
     """Images uint8 [n, h, w, c] under the same noise at times 0 … 1: x_t of equation (6)."""
     key_encode, key_noise = jax.random.split(jax.random.key(seed))
-    x0 = codec.encode(jax.random.split(key_encode, len(images)), jnp.asarray(images))
+    prepared = codec.prepare(codec.weights, jnp.asarray(images))
+    x0 = codec.encode(jax.random.split(key_encode, len(images)), prepared)
     eps = jax.random.normal(key_noise, x0.shape)
     times = jnp.linspace(0, 1, steps + 1)
     x_t = jax.vmap(lambda t: marginal(schedule, x0, eps, t))(times)
     title = 'forward: from an example to noise'
-    return film.Branch(title, np.asarray(codec.decode(x_t)), np.asarray(times))
+    return film.Branch(
+        title,
+        np.asarray(jax.lax.map(functools.partial(codec.decode, codec.weights), x_t)),
+        np.asarray(times),
+    )

@@ -15,6 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data
+from jaxdiff.commands import latents
 from jaxdiff.data.describe import describe
 from jaxdiff.training import hardware, parallel, program
 from jaxdiff.training.state import TrainState
@@ -48,7 +49,9 @@ def prepare(config: ConfigDict, topology: str = '') -> Job:
     build.check_devices(config, len(devices))
     c = config.data
     dataset = describe(c.name, c.path, c.dir, c.split, c.image_size)
-    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    frozen = latents.of_config(config, dataset.shape)
+    classes = len(dataset.class_names)
+    model = build.model(config, dataset.shape, dataset.levels, classes, frozen and frozen.codec())
     return Job(config, dataset, model, devices, topology)
 
 

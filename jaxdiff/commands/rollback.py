@@ -1,5 +1,6 @@
 """What follows on steps without finite numbers: another order of the data, or an explanation."""
 
+import grain
 import jax
 import numpy as np
 from ml_collections import ConfigDict
@@ -23,6 +24,7 @@ def explain(
     config: ConfigDict,
     model: build.Model,
     dataset: data.Dataset,
+    batches: grain.MapDataset,
     key: jax.Array,
     bad: health.Unhealthy,
     rollbacks: int,
@@ -30,12 +32,12 @@ def explain(
     """Why training stops: the step, the examples and the noise levels of the first bad step.
 
     Args:
+      batches: of this order, whole ones.
       key: the run's training key.
     """
-    batch_size, step = config.train.batch_size, bad.first - 1
-    whole = data.batches(dataset, batch_size, config.seed, config.data.flip, order=rollbacks)
-    batch = whole[step]
-    positions = step * batch_size + batch['index'].astype(np.int64)
+    step = bad.first - 1
+    batch = batches[step]
+    positions = step * config.train.batch_size + batch['index'].astype(np.int64)
     examples = order.examples(config.seed, positions, len(dataset.source), order=rollbacks)
     loss = build.training_loss(config, model)
     key = step_key(key, step, rollbacks)

@@ -37,6 +37,7 @@ def find(
     step: int | None = None,
     ema: bool = True,
     ema_width: float | None = None,
+    autoencoder: bool = False,
 ) -> Run:
     """The run in a folder, checked against how it is to be sampled from.
 
@@ -46,6 +47,7 @@ def find(
       step: which checkpoint; None is the newest.
       ema: the averaged parameters rather than the last ones.
       ema_width: of an average made of the run's profiles instead, see `posthoc`.
+      autoencoder: whether it may be one.
 
     Raises: ValueError where there is no run, no such checkpoint, or settings are impossible.
     """
@@ -57,6 +59,8 @@ def find(
     step = checkpoint.choose(place, step, (which, 'made'))
     made = checkpoint.made(place, step)
     trained = configs.loads(json.dumps(made['config']))
+    if trained.model == 'autoencoder' and not autoencoder:
+        raise ValueError(f'{workdir} holds an autoencoder, which has no samples of its own')
     if ema_width is not None:
         which = f'ema{ema_width:g}'
         posthoc.gamma(ema_width)  # refuses what can't be
@@ -67,7 +71,14 @@ def find(
     config = configs.complete(configs.flat(trained), overrides)
     build.check(config)
     data = made['data']
-    model = build.model(config, data['shape'], data['levels'], len(data['class_names']))
+    codec = None
+    if trained.codec.name == 'latent':
+        from jaxdiff.commands import latents  # which reads the autoencoder's run by this file
+
+        codec = latents.load(folder).codec()
+    names = data['class_names']
+    model = build.model(config, data['shape'], data['levels'], len(names), codec)
+    build.check_text(model, made)
     changed = configs.differences(trained, config)
     return Run(folder, step, which, ema_width, config, changed, model, made)
 

@@ -1,5 +1,6 @@
 """`jaxdiff sample`: from a run's checkpoint to pictures."""
 
+import hashlib
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -28,7 +29,10 @@ class Job(NamedTuple):
     config: ConfigDict
     model: build.Model
     params: Any
+    cond: dict[str, np.ndarray]  # what each sample is conditioned on, [num, …]
+    away: dict[str, np.ndarray] | None  # what guidance leads each away from; None is nothing
     labels: np.ndarray | None  # of each sample, [num]
+    prompts: list[str]  # of each sample; [] without
     seed: int
     out: epath.Path
     film: bool
@@ -43,6 +47,8 @@ def prepare(
     ema_width: float | None = None,
     seed: int = 0,
     labels: list[str] | None = None,
+    prompts: list[str] | None = None,
+    negative: str | None = None,
     out: str | None = None,
     film: bool = False,
     overwrite: bool = False,
@@ -56,6 +62,8 @@ def prepare(
       ema: the averaged parameters rather than the last ones.
       ema_width: of an average made of the run's profiles instead, see `posthoc`.
       labels: classes to draw, by number or name, taken in turn; None takes all classes in turn.
+      prompts: texts to draw, taken in turn; None takes those of the config's `sample.prompts`.
+      negative: a text that guidance leads away from.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
 
     Raises:
@@ -65,9 +73,13 @@ def prepare(
         raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
     trained = runs.find(workdir, overrides, step, ema, ema_width)
     names = trained.made['data']['class_names']
-    chosen = choose_labels(labels, names, trained.model.num_classes, trained.config.sample.num)
-    made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
     c = trained.config.sample
+    chosen = choose_labels(labels, names, trained.model.num_classes, c.num)
+    texts = choose_prompts(prompts or list(c.prompts), trained.model, c.num)
+    cond = conditions(trained.model, chosen, texts)
+    away = _away(trained, cond, negative)
+    made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
+    made |= {'prompts': prompts, 'negative': negative}
     name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{trained.which}_seed{seed}_num{c.num}'
     for key, (_, value) in trained.changed.items():
@@ -75,13 +87,16 @@ def prepare(
             name += f'_{short}{value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
+    if prompts or negative:
+        name += '_prompt' + hashlib.sha256(repr((prompts, negative)).encode()).hexdigest()[:8]
     out = epath.Path(out) if out else trained.folder / name
     check_writable(out.parent)
     for path in _outputs(out, film):
         if path.exists() and not overwrite:
             raise ValueError(f'{path} exists: give another --out, or --overwrite')
+    params = runs.parameters(trained)
     return Job(
-        trained.config, trained.model, runs.parameters(trained), chosen, seed, out, film, made
+        trained.config, trained.model, params, cond, away, chosen, texts, seed, out, film, made
     )
 
 
@@ -90,7 +105,8 @@ def run(job: Job) -> list[epath.Path]:
     c = job.config.sample
     job.out.parent.mkdir(parents=True, exist_ok=True)
     draw = sampler(job.config, job.model)
-    batches = draw_all(draw, job.model, job.params, job.labels, job.seed, c.num, c.batch_size)
+    asked = job.cond, job.seed, c.num, c.batch_size, job.away
+    batches = draw_all(draw, job.model, job.params, *asked)
     bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True, disable=not distributed.primary())
     samples = []
     with bar:
@@ -99,12 +115,12 @@ def run(job: Job) -> list[epath.Path]:
             bar.update(len(images))
     samples = np.concatenate(samples)
     if distributed.primary():
-        write(job.out, samples, job.labels, job.made)
+        write(job.out, samples, job.labels, job.prompts, job.made)
     if job.film:
         rows = min(c.num, 16)
-        labels = None if job.labels is None else job.labels[:rows]
         draw = sampler(job.config, job.model, film=True)
-        (frames,) = draw_all(draw, job.model, job.params, labels, job.seed, rows, rows)
+        asked = job.cond, job.seed, rows, rows, job.away
+        (frames,) = draw_all(draw, job.model, job.params, *asked)
         if distributed.primary():
             branch = reverse_branch(job.config, job.model, job.params, frames)
             grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
@@ -113,7 +129,7 @@ def run(job: Job) -> list[epath.Path]:
 
 
 def sampler(config: ConfigDict, model: build.Model, film: bool = False):
-    """The compiled sampling run: (params, cond, keys) -> images; see `build.sampling`."""
+    """The compiled sampling run: (params, cond, keys, away) -> images; see `build.sampling`."""
     return jax.jit(build.sampling(config, model, film))
 
 
@@ -121,18 +137,20 @@ def draw_all(
     draw,
     model: build.Model,
     params: Any,
-    labels: np.ndarray | None,
+    cond: dict[str, np.ndarray],
     seed: int,
     num: int,
     batch: int,
+    away: dict[str, np.ndarray] | None = None,
 ) -> Iterator[np.ndarray]:
     """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
 
-    Sample i is made from (seed, i) and its label alone. The last batch is filled up, so that there
+    Sample i is made from (seed, i) and row i of its conditions alone. The last batch is filled up, so that there
     is one shape and one compilation, and up to a multiple of the devices that share it: all those
     of all processes. Parameters that are sharded over them stay so.
     """
     batch = min(batch, num)
+    params = build.with_codec(model, params)
     grid = jax.tree.leaves(params)[0].sharding.mesh
     if grid.axis_names == parallel.EACH_PROCESS:
         devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:batch]
@@ -148,11 +166,11 @@ def draw_all(
     for start in range(0, num, batch):
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
-        cond = {} if labels is None else {'label': put(labels[index])}
-        keys = put(keys)
+        now, from_now = jax.tree.map(lambda x: put(x[index]), (cond, away))
+        asked = (params, now, put(keys)) + (() if away is None else (from_now,))
         if not start:
-            distributed.compile_together(draw, params, cond, keys)
-        drawn = draw(params, cond, keys)
+            distributed.compile_together(draw, *asked)
+        drawn = draw(*asked)
         images = np.asarray(multihost_utils.process_allgather(drawn, tiled=True))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
         yield images.take(range(min(batch, num - start)), axis=example_axis)
@@ -175,6 +193,51 @@ def choose_labels(
     return np.resize(np.asarray(chosen, np.int32), num)
 
 
+def choose_prompts(prompts: list[str], model: build.Model, num: int) -> list[str]:
+    """The prompt of each of `num` samples, the given ones in turn; '' for all where none is given.
+
+    Raises: ValueError where the model knows no text.
+    """
+    if not model.text:
+        if any(prompts):
+            raise ValueError('--prompt: this model knows no text')
+        return []
+    return [(prompts or [''])[i % max(1, len(prompts))] for i in range(num)]
+
+
+def conditions(
+    model: build.Model, labels: np.ndarray | None, prompts: list[str]
+) -> dict[str, np.ndarray]:
+    """The conditions of labels and prompts, one of each a sample.
+
+    Raises: ValueError where a prompt is too long, or some are empty.
+    """
+    cond = {} if labels is None else {'label': labels}
+    if prompts:
+        unique = list(dict.fromkeys(prompts))
+        rows = [unique.index(prompt) for prompt in prompts]
+        found = build.of_texts(model, unique, empty=unique == [''])
+        cond |= {name: np.asarray(x)[rows] for name, x in found.items()}
+    return cond
+
+
+def _away(trained, cond, negative):
+    """The conditions that a negative prompt stands for; labels stay hidden."""
+    if negative is None:
+        return None
+    if not trained.model.text:
+        raise ValueError('--negative: this model knows no text')
+    if trained.config.sample.guidance == 1:
+        raise ValueError('--negative works by guidance: give --guidance other than 1')
+    num = trained.config.sample.num
+    away = {
+        name: np.repeat(x, num, 0) for name, x in build.of_texts(trained.model, [negative]).items()
+    }
+    if 'label' in cond:
+        away['label'] = np.full(num, trained.model.num_classes, np.int32)
+    return away
+
+
 def _number(text, names, num_classes):
     if text.isdecimal() and int(text) < num_classes:
         return int(text)
@@ -182,18 +245,26 @@ def _number(text, names, num_classes):
     raise ValueError(f'the data has no label {text!r}; it has {shown}')
 
 
-def write(out: epath.Path, samples: np.ndarray, labels: np.ndarray | None, made: dict) -> None:
-    """Writes `out`.npz (samples, labels) and `out`.png, their grid."""
+def write(
+    out: epath.Path,
+    samples: np.ndarray,
+    labels: np.ndarray | None,
+    prompts: list[str],
+    made: dict,
+) -> None:
+    """Writes `out`.npz (samples, and labels and prompts if any) and `out`.png, their grid."""
     arrays = {'samples': samples} if labels is None else {'samples': samples, 'labels': labels}
+    if prompts:
+        arrays['prompts'] = np.array(prompts)
     with _with(out, '.npz').open('wb') as file:
         np.savez_compressed(file, **arrays)
-    grid.save_png(_with(out, '.png'), picture(samples, labels), made)
+    grid.save_png(_with(out, '.png'), picture(samples, labels, prompts), made)
 
 
-def picture(samples: np.ndarray, labels: np.ndarray | None) -> np.ndarray:
-    """The grid of (at most 1,024) samples; labels that come in turn stand in columns."""
-    classes = 0 if labels is None else len(set(labels.tolist()))
-    columns = classes if 4 <= classes <= 20 and len(samples) >= classes else None
+def picture(samples: np.ndarray, labels: np.ndarray | None, prompts: list[str] = ()) -> np.ndarray:
+    """The grid of (at most 1,024) samples; labels, or prompts, that come in turn stand in columns."""
+    kinds = len(set(prompts)) if prompts else 0 if labels is None else len(set(labels.tolist()))
+    columns = kinds if 4 <= kinds <= 20 and len(samples) >= kinds else None
     return grid.tile(samples[:1024], columns)
 
 

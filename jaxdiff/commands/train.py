@@ -7,13 +7,13 @@ import sys
 from collections.abc import Callable
 from typing import Any, NamedTuple
 
+import grain
 import jax
-import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import rollback, sample as sampling
+from jaxdiff.commands import latents, pictures, rollback
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -25,7 +25,7 @@ from jaxdiff.training import (
     state as states,
 )
 from jaxdiff.training.throughput import Meter
-from jaxdiff.viz import curves, grid
+from jaxdiff.viz import curves
 
 
 class Job(NamedTuple):
@@ -35,6 +35,7 @@ class Job(NamedTuple):
     workdir: epath.Path
     dataset: data.Dataset
     model: build.Model
+    frozen: latents.Frozen | None  # the autoencoder of a model in latents
     changed: dict  # keys of a run that goes on, {key: (old, new)}
 
 
@@ -45,6 +46,7 @@ class Training(NamedTuple):
     init: Callable[[], states.TrainState]  # the state before the first step
     key: jax.Array
     like: states.TrainState  # its shapes, and where they stand
+    batches: Callable[..., grain.MapDataset]  # of an order, and a process's share; see `data`
     made: dict  # how all that it saves was made
     sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
@@ -68,8 +70,22 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             f'{workdir} was trained on other data (fingerprint {before["data"]["fingerprint"]}, now '
             f'{dataset.fingerprint}): give another --workdir'
         )
-    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
-    return Job(config, folder, dataset, model, changed)
+    frozen = latents.of_config(config, dataset.shape, folder)
+    model = build.model(
+        config,
+        dataset.shape,
+        dataset.levels,
+        len(dataset.class_names),
+        frozen and frozen.codec(),
+    )
+    if before is not None:
+        build.check_text(model, before)
+    if model.text and not dataset.captioned:
+        raise ValueError(
+            f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
+            'that has, or a condition without text'
+        )
+    return Job(config, folder, dataset, model, frozen, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -86,9 +102,11 @@ def run(job: Job) -> epath.Path | None:
         stack.enter_context(alone(job.workdir))
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
-        made = manifest.manifest(job.config, job.dataset)
+        made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
         if distributed.primary():
             _record(job, made)
+        if job.frozen:
+            job = _in_latents(job)
         training = _training(job, made)
         state = _state(job, training, step)
         _announce(job, state)
@@ -107,14 +125,28 @@ def run(job: Job) -> epath.Path | None:
     return picture
 
 
+def _in_latents(job):
+    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir)
+    model = job.model._replace(codec=frozen.codec())
+    return job._replace(dataset=dataset, model=model, frozen=frozen)
+
+
 def _training(job, made):
     root, key = jax.random.split(jax.random.key(job.config.seed))
     init = functools.partial(build.train_state, job.config, job.model)
     step = build.train_step(job.config, job.model, key, jax.devices())
     driver = build.driver(job.config, step, jax.devices())
     like = driver.layout(jax.eval_shape(init, root))
-    sample = _sampler(job, made)
-    return Training(driver, functools.partial(init, root), key, like, made, sample)
+    batches = functools.partial(
+        data.batches,
+        job.dataset,
+        job.config.train.batch_size,
+        job.config.seed,
+        flip=job.config.data.flip,
+        tokenize=build.of_captions(job.model, job.dataset),
+    )
+    sample = pictures.of(job.config, job.model, job.dataset, job.workdir, made)
+    return Training(driver, functools.partial(init, root), key, like, batches, made, sample)
 
 
 def _train(job, training, state, stop):
@@ -126,7 +158,10 @@ def _train(job, training, state, stop):
         except health.Unhealthy as error:
             bad = error.with_traceback(None)  # which would keep the state in memory
         if rollbacks == job.config.train.rollbacks:
-            why = rollback.explain(job.config, job.model, job.dataset, training.key, bad, rollbacks)
+            whole = training.batches(order=rollbacks)
+            why = rollback.explain(
+                job.config, job.model, job.dataset, whole, training.key, bad, rollbacks
+            )
             raise FloatingPointError(why) from bad
         rollbacks += 1
         state = _state(job, training, checkpoint.settle(job.workdir, before=bad.first))
@@ -143,15 +178,8 @@ def _stretch(job, training, state, stop):
     """From the given state to the last one, or to a preemption; all is on the disk at its end."""
     config, made, start = job.config, training.made, int(state.step)
     rollbacks = int(state.health.rollbacks)
-    batches = data.batches(
-        job.dataset,
-        config.train.batch_size,
-        config.seed,
-        flip=config.data.flip,
-        process=jax.process_index(),
-        processes=jax.process_count(),
-        order=rollbacks,
-    )
+    share = {'process': jax.process_index(), 'processes': jax.process_count()}
+    batches = training.batches(order=rollbacks, **share)
     kinds = (checkpoint.CHECKPOINTS,) + (checkpoint.SNAPSHOTS,) * bool(config.ema.profiles)
     with contextlib.ExitStack() as stack:
         log = None
@@ -266,24 +294,3 @@ def _announce(job, state):
         f'{processes}; step {int(state.step)} of {job.config.train.steps}',
         file=sys.stderr,
     )
-
-
-def _sampler(job, made) -> Callable[[int, Any], epath.Path]:
-    """(step, parameters) -> the path of a grid of samples drawn and written."""
-    c = job.config.sample
-    draw = sampling.sampler(job.config, job.model)
-    labels = sampling.choose_labels(None, job.dataset.class_names, job.model.num_classes, c.num)
-
-    def sample(step, params):
-        batches = sampling.draw_all(
-            draw, job.model, params, labels, job.config.seed, c.num, c.batch_size
-        )
-        samples = np.concatenate(list(batches))
-        path = job.workdir / 'samples' / f'step_{step:08d}.png'
-        if distributed.primary():
-            path.parent.mkdir(exist_ok=True)
-            picture = sampling.picture(samples, labels)
-            grid.save_png(path, picture, {'made_by': 'jaxdiff train', 'step': step, 'run': made})
-        return path
-
-    return sample

@@ -10,8 +10,10 @@ def check(dataset) -> None:
     name, source, classes = dataset.name, dataset.source, len(dataset.class_names)
     if not len(source):
         raise ValueError(f'{name} holds no images; at least one is needed')
-    if dataset.shape[-1] not in (1, 3):
-        raise ValueError(f'{name}: images must have 1 or 3 channels, they have {dataset.shape[-1]}')
+    if dataset.shape[-1] not in (1, 3, 4):
+        raise ValueError(
+            f'{name}: images must have 1, 3 or 4 channels, they have {dataset.shape[-1]}'
+        )
     for i in sorted({int(i) for i in np.linspace(0, len(source) - 1, EXAMPLES)}):
         element = source[i]
         if 'image' not in element:
@@ -31,3 +33,14 @@ def check(dataset) -> None:
             raise ValueError(
                 f'{name}: label {element["label"]} of example {i} must lie between 0 and {classes - 1}'
             )
+        if dataset.captioned:
+            _check_text(name, i, element.get('text'))
+
+
+def _check_text(name, i, text):
+    texts = text if isinstance(text, tuple) else (text,)
+    if not texts or not all(isinstance(text, str) for text in texts):
+        raise ValueError(
+            f"{name}: the 'text' of example {i} must be a str or a tuple of at least one, "
+            f'it is {text!r}'
+        )

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,8 +12,9 @@ import numpy as np
 from jaxdiff.data import order as orders
 from jaxdiff.data.check import check
 from jaxdiff.data.fingerprint import digest
-from jaxdiff.data.source import Arrays, Cache, read, stack
+from jaxdiff.data.source import Arrays, Cache, choose, read, stack, texts
 
+_TOGETHER = 256  # examples read at once
 CACHE_BYTES = 2**30  # a set that is smaller decoded stays in memory once read
 
 
@@ -26,6 +27,8 @@ class Dataset(NamedTuple):
     levels: int  # distinct values per channel, spread evenly over 0 … 255
     class_names: tuple[str, ...]  # label i is class_names[i]; () where unlabelled
     fingerprint: str  # of the data, the same on every machine; of large sets see `fingerprint`
+    captioned: bool = False  # whether its examples have a 'text'
+    place: str = ''  # the folder where what is computed of it is kept
 
 
 def load(
@@ -33,11 +36,12 @@ def load(
 ) -> Dataset:
     """Opens a data set and checks it; images are read when asked for.
 
-    Nothing is ever downloaded. 'digits' and 'fashion_mnist' are prepared on first use.
+    Nothing is ever downloaded. 'digits' and 'fashion_mnist' are prepared on first use, 'emoji' and
+    'mnist5k' by `jaxdiff prepare`.
 
     Args:
-      name: a TFDS set: 'digits', 'fashion_mnist', or one prepared as array_record: 'cifar10',
-        'mnist:3.0.1', 'imagenet_resized/32x32'. Give either this or `path`.
+      name: a TFDS set: 'digits', 'fashion_mnist', 'emoji', 'mnist5k', or one prepared as
+        array_record: 'cifar10', 'mnist:3.0.1', 'imagenet_resized/32x32'. Give either this or `path`.
       path: a folder of images (see `folder`) or an .npz file (see `npz`).
       data_dir: where TFDS keeps prepared sets; '' is TFDS_DATA_DIR or ~/tensorflow_datasets.
       split: of a TFDS set, slices and sums included: 'train', 'train[:50%]', 'train+test'. A path
@@ -72,7 +76,8 @@ def load(
         )
     in_memory = isinstance(dataset.source, Arrays)
     if not in_memory and len(dataset.source) * math.prod(dataset.shape) <= CACHE_BYTES:
-        cache = Cache(dataset.source, dataset.shape, bool(dataset.class_names))
+        labelled, captioned = bool(dataset.class_names), dataset.captioned
+        cache = Cache(dataset.source, dataset.shape, labelled, captioned)
         dataset = dataset._replace(source=cache)
     check(dataset)
     return dataset
@@ -99,6 +104,21 @@ def _at(path, split):
     raise ValueError(f'{path} is neither a folder of images nor an .npz file')
 
 
+def captions(dataset: Dataset) -> list[str]:
+    """All captions, each once."""
+    found, n = {}, len(dataset.source)
+    for start in range(0, n, _TOGETHER):
+        elements = read(dataset.source, list(range(start, min(start + _TOGETHER, n))))
+        found |= dict.fromkeys(text for element in elements for text in texts(element))
+    return list(found)
+
+
+def titles(dataset: Dataset, num: int) -> list[str]:
+    """The first caption of each of `num` examples, spread evenly over the set."""
+    chosen = np.linspace(0, len(dataset.source), num, endpoint=False).astype(int)
+    return [texts(element)[0] for element in read(dataset.source, chosen.tolist())]
+
+
 def batches(
     dataset: Dataset,
     batch_size: int,
@@ -107,21 +127,25 @@ def batches(
     process: int = 0,
     processes: int = 1,
     order: int = 0,
+    tokenize: Callable[[list[str]], dict[str, np.ndarray]] | None = None,
 ) -> grain.MapDataset:
     """The batches of endless epochs, random access: `batches(...)[step]`.
 
     Each epoch visits every example once, in an order of its own; a batch may span epochs. A batch
     is {'image': uint8 [b, h, w, c], 'label': int32 [b] where labelled, 'index': int32 [b]}, with
     b = batch_size / processes and `index` the row's place in the global batch. Process p holds
-    rows p, p + processes, …, and reads no others.
+    rows p, p + processes, …, and reads no others. Of an example with several captions each epoch
+    takes one, which its position decides.
 
     Args:
       batch_size: of the global batch, over all processes.
       seed: decides the order and the flips, 0 … 2**32 − 1.
       flip: mirror each example left to right with probability 1/2, drawn anew in each epoch.
       order: another number, of 32 bits, is another order of the same examples.
+      tokenize: makes arrays [b, …] of b captions, which the batch then has under the names that it
+        gives them; without it captions are left out, since devices take no strings.
 
-    Raises: ValueError where a size or the seed is out of range.
+    Raises: ValueError where a size or the seed is out of range, or there are no captions to tokenize.
     """
     examples = len(dataset.source)
     if not examples:
@@ -135,11 +159,18 @@ def batches(
         raise ValueError(f'process must lie between 0 and {processes - 1}, got {process}')
     if not 0 <= seed < 2**32:
         raise ValueError(f'seed must lie between 0 and 2**32 - 1, got {seed}')
+    if tokenize and not dataset.captioned:
+        raise ValueError(
+            f'{dataset.name} has no captions to tokenize: give one that has, or no text'
+        )
     rows = np.arange(process, batch_size, processes)
 
     def batch(step):
         positions = step * batch_size + rows
-        batch = stack(read(dataset.source, orders.examples(seed, positions, examples, order)))
+        elements = read(dataset.source, orders.examples(seed, positions, examples, order))
+        batch = stack(elements)
+        if tokenize:
+            batch |= tokenize(choose(elements, orders.choices(seed, positions)))
         if flip:
             flipped = orders.flips(seed, positions)[:, None, None, None]
             batch['image'] = np.where(flipped, batch['image'][:, :, ::-1], batch['image'])

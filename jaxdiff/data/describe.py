@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import tensorflow_datasets as tfds
-from tensorflow_datasets.core import constants, naming
+from tensorflow_datasets.core import constants
 
 from jaxdiff.data.dataset import Dataset, load
-from jaxdiff.data.find import OWN
+from jaxdiff.data.find import own
 from jaxdiff.data.records import check_features
 
 
@@ -28,21 +28,20 @@ def describe(
             raise
     root = Path(data_dir or constants.get_default_data_dir()).expanduser()
     builder = _builder(name, root)
-    channels, class_names = check_features(name, dict(builder.info.features.items()))
+    channels, class_names, caption = check_features(name, dict(builder.info.features.items()))
     size = builder.info.features['image'].shape[:2]
     if image_size:
         size = (image_size, image_size)
     elif None in size:
         raise ValueError(f'{name} holds images of several sizes: set image_size, for example to 64')
     levels = 256 if image_size else getattr(builder, 'LEVELS', 256)
-    return Dataset(name, (), (*size, channels), levels, class_names, '')
+    return Dataset(name, (), (*size, channels), levels, class_names, '', bool(caption))
 
 
 def _builder(name, root):
-    short, keywords = naming.parse_builder_name_kwargs(name)
-    own = OWN.get(str(short))
-    if own and keywords.get('version') in (None, str(own.VERSION)):
-        return own(data_dir=root)
+    found = own(name)
+    if found:
+        return found[0](data_dir=root, config=found[1] or None)
     try:
         return tfds.builder(name, data_dir=root)
     except AssertionError as error:  # TFDS's, of a version that doesn't exist

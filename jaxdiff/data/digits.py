@@ -16,23 +16,29 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version('1.0.0')
     LEVELS = 17
+    PACKAGES = ()  # it comes with a dependency
+    ATTRIBUTION = (
+        'Digits: "Optical Recognition of Handwritten Digits", E. Alpaydin and C. Kaynak, UCI machine '
+        'learning repository, CC-BY-4.0; by way of scikit-learn, BSD-3-Clause'
+    )
 
     def _info(self):
         features = {
             'image': tfds.features.Image(shape=(8, 8, 1)),
             'label': tfds.features.ClassLabel(names=[str(digit) for digit in range(10)]),
         }
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            license=self.ATTRIBUTION,
+        )
 
     def _split_generators(self, dl_manager):
         from sklearn.datasets import load_digits
 
         values, labels = load_digits(return_X_y=True)
         images = np.round(values.reshape(-1, 8, 8) * 255 / 16).astype(np.uint8)
-        rank = np.zeros(len(labels), int)  # of each image within its class
-        for digit in range(10):
-            rank[labels == digit] = range(np.sum(labels == digit))
-        test = rank % 5 == 4
+        test = fifths(labels)
         return {
             'train': self._generate_examples(images[~test], labels[~test]),
             'test': self._generate_examples(images[test], labels[test]),
@@ -43,8 +49,16 @@ class Digits(tfds.core.GeneratorBasedBuilder, skip_registration=True):
             yield i, {'image': png(pixels), 'label': int(label)}
 
 
+def fifths(labels: np.ndarray) -> np.ndarray:
+    """Whether each example is a fifth one of its class, in their order: bool [n] of labels [n]."""
+    rank = np.zeros(len(labels), int)  # of each example within its class
+    for label in np.unique(labels):
+        rank[labels == label] = range(np.sum(labels == label))
+    return rank % 5 == 4
+
+
 def png(pixels: np.ndarray) -> io.BytesIO:
-    """A grey image, uint8 [h, w], as a PNG file, which is what TFDS takes without TensorFlow.
+    """An image, uint8 [h, w] or [h, w, c], as a PNG file, which is what TFDS takes without TensorFlow.
 
     It is stored, not compressed: the same bytes with every zlib, and so the same fingerprint.
     """

@@ -36,13 +36,19 @@ class FashionMnist(tfds.core.GeneratorBasedBuilder, skip_registration=True):
 
     VERSION = tfds.core.Version('3.1.0')  # TFDS itself has a 3.0.1 of this name, which downloads
     LEVELS = 256
+    PACKAGES = ()  # its files are installed, or given
+    ATTRIBUTION = 'Fashion-MNIST: H. Xiao, K. Rasul and R. Vollgraf, Zalando SE, 2017, MIT licence'
 
     def _info(self):
         features = {
             'image': tfds.features.Image(shape=(28, 28, 1)),
             'label': tfds.features.ClassLabel(names=CLASSES),
         }
-        return tfds.core.DatasetInfo(builder=self, features=tfds.features.FeaturesDict(features))
+        return tfds.core.DatasetInfo(
+            builder=self,
+            features=tfds.features.FeaturesDict(features),
+            license=self.ATTRIBUTION,
+        )
 
     def _split_generators(self, dl_manager):
         folder = Path(os.environ.get('FASHION_MNIST_DIR', DEBIAN)).expanduser()

@@ -7,16 +7,18 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core import naming, read_only_builder
 
 from jaxdiff.data.digits import Digits
+from jaxdiff.data.emoji import Emoji
 from jaxdiff.data.fashion_mnist import FashionMnist
+from jaxdiff.data.mnist5k import Mnist5k
 from jaxdiff.data.prepare import prepare
 
-OWN = {builder.name: builder for builder in (Digits, FashionMnist)}
+OWN = {builder.name: builder for builder in (Digits, Emoji, FashionMnist, Mnist5k)}
 
 
 def find(name: str, root: Path) -> tfds.core.DatasetBuilder:
-    """The builder of a set that is prepared as array_record; our own are prepared if they aren't.
+    """The builder of a set that is prepared as array_record.
 
-    Without a version, ours is the one that stands in the code, of others the newest prepared one.
+    Our own are prepared if they aren't, but for those whose files a client must bring first. Without a version, ours is the one that stands in the code, of others the newest prepared one.
 
     Args:
       name: such as 'digits', 'mnist:3.0.1' or 'imagenet_resized/32x32'.
@@ -26,25 +28,57 @@ def find(name: str, root: Path) -> tfds.core.DatasetBuilder:
       FileNotFoundError: the set is not prepared.
       ValueError: no set has this name, or it is prepared in another format.
     """
-    try:
-        parsed, keywords = naming.parse_builder_name_kwargs(name)
-    except ValueError:
-        raise ValueError(
-            f"{name!r} is not a data set's name: it must be like 'digits' or 'mnist:3.0.1'"
-        ) from None
-    own = OWN.get(str(parsed))
-    if own and keywords.get('version') in (None, str(own.VERSION)):
-        folder = root / own.name / str(own.VERSION)
+    found = own(name)
+    if found:
+        folder = own_folder(*found, root)
+        if not folder.exists() and found[0].PACKAGES:
+            raise FileNotFoundError(
+                f'{name} is not prepared in {root} (data_dir): run jaxdiff prepare {name} '
+                f'--dir {root}'
+            )
         if not folder.exists():
-            prepare(own, folder)
+            prepare(found[0], folder)
         builder = tfds.builder_from_directory(folder)
     else:
         try:
             builder = read_only_builder.builder_from_files(name, data_dir=root)
         except tfds.core.DatasetNotFoundError:
-            raise _not_found(name, str(parsed), root) from None
+            raise _not_found(name, str(_parse(name)[0]), root) from None
     _check_format(name, builder)
     return builder
+
+
+def own(name: str) -> tuple[type[tfds.core.GeneratorBasedBuilder], str] | None:
+    """The builder and the config's name ('' where it has none) of a set of ours, by its name.
+
+    None where the name is another set's, or another version's than the one in the code.
+
+    Raises: ValueError where it is no name, or the set has no such config.
+    """
+    short, keywords = _parse(name)
+    builder = OWN.get(str(short))
+    if not builder or keywords.get('version') not in (None, str(builder.VERSION)):
+        return None
+    configs = [config.name for config in builder.BUILDER_CONFIGS] or ['']
+    config = keywords.get('config') or configs[0]
+    if config not in configs:
+        allowed = ' or '.join('/'.join(filter(None, (str(short), known))) for known in configs)
+        raise ValueError(f'no data set is called {name!r}: it must be {allowed}')
+    return builder, config
+
+
+def own_folder(builder: type[tfds.core.GeneratorBasedBuilder], config: str, root: Path) -> Path:
+    """Where a set of ours lies below the folder in which TFDS keeps prepared sets."""
+    return root / builder.name / config / str(builder.VERSION)
+
+
+def _parse(name):
+    try:
+        return naming.parse_builder_name_kwargs(name)
+    except ValueError:
+        raise ValueError(
+            f"{name!r} is not a data set's name: it must be like 'digits' or 'mnist:3.0.1'"
+        ) from None
 
 
 def _not_found(name, short, root):

@@ -11,19 +11,19 @@ EIGHT_BIT = ('1', 'L', 'LA', 'P', 'PA', 'RGB', 'RGBA', 'CMYK', 'YCbCr')
 
 
 def decode(file: str | BinaryIO, channels: int) -> np.ndarray:
-    """The pixels of an image file, uint8 [h, w, channels]: grey (1) or RGB (3).
+    """The pixels of an image file, uint8 [h, w, channels]: grey (1), RGB (3) or RGBA (4).
 
-    What is transparent is laid on white. Of an animation it is the first frame; an orientation in
+    What is transparent is laid on white, but not of RGBA. Of an animation it is the first frame; an orientation in
     the metadata is not applied.
 
     Raises: ValueError where a channel has more than 8 bits; OSError where the file is broken.
     """
     with Image.open(file) as image:
         check_depth(image)
-        if image.has_transparency_data:
+        if channels != 4 and image.has_transparency_data:
             image = image.convert('RGBA')
             image = Image.alpha_composite(Image.new('RGBA', image.size, 'white'), image)
-        image = image.convert('L' if channels == 1 else 'RGB')
+        image = image.convert({1: 'L', 3: 'RGB', 4: 'RGBA'}[channels])
     return np.array(image).reshape(image.height, image.width, channels)
 
 

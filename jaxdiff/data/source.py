@@ -1,9 +1,10 @@
 """Random access to examples.
 
 A source has `len(source)`, and `source[i]` is {'image': uint8 [h, w, c]}, with an int 'label' where
-the data is labelled. One that is quicker at many has `source.__getitems__([i, …])` too, a list.
+the data is labelled, and a 'text' where it is captioned: a str, or a tuple of some. One that is quicker at many has `source.__getitems__([i, …])` too, a list.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,25 +18,43 @@ def read(source: Any, examples: list[int]) -> list[dict]:
 
 
 def stack(elements: list[dict]) -> dict:
-    """One batch of the examples: 'image' uint8 [b, h, w, c], 'label' int32 [b] where labelled."""
+    """The arrays of the examples: 'image' uint8 [b, h, w, c], 'label' int32 [b] where labelled."""
     batch = {'image': np.stack([element['image'] for element in elements])}
     if 'label' in elements[0]:
         batch['label'] = np.array([element['label'] for element in elements], np.int32)
     return batch
 
 
-class Arrays:
-    """Images, uint8 [n, h, w, c], and labels, int [n] or None, as a source."""
+def texts(element: dict) -> tuple[str, ...]:
+    """The captions of an example."""
+    found = element['text']
+    return (found,) if isinstance(found, str) else tuple(found)
 
-    def __init__(self, images: np.ndarray, labels: np.ndarray | None):
-        self._images, self._labels = images, labels
+
+def choose(elements: list[dict], words: np.ndarray) -> list[str]:
+    """One caption of each example; of several, the one that its word, uint64 [b], points at."""
+    found = map(texts, elements)
+    return [captions[int(word) % len(captions)] for captions, word in zip(found, words)]
+
+
+class Arrays:
+    """Images, uint8 [n, h, w, c], with or without labels, int [n], and captions, [n], as a source."""
+
+    def __init__(
+        self, images: np.ndarray, labels: np.ndarray | None = None, texts: Sequence | None = None
+    ):
+        self._images, self._labels, self._texts = images, labels, texts
 
     def __len__(self) -> int:
         return len(self._images)
 
     def __getitem__(self, i: int) -> dict:
         element = {'image': self._images[i]}
-        return element if self._labels is None else element | {'label': int(self._labels[i])}
+        if self._labels is not None:
+            element['label'] = int(self._labels[i])
+        if self._texts is not None:
+            element['text'] = self._texts[i]
+        return element
 
 
 class Cache(Arrays):
@@ -45,11 +64,14 @@ class Cache(Arrays):
     miss the same example both read it, and write the same bytes.
     """
 
-    def __init__(self, source: Any, shape: tuple[int, ...], labelled: bool):
+    def __init__(
+        self, source: Any, shape: tuple[int, ...], labelled: bool, captioned: bool = False
+    ):
         n = len(source)
         super().__init__(
             np.empty((n, *shape), np.uint8),  # pages that nothing touches take no memory
             np.empty(n, np.int32) if labelled else None,
+            [None] * n if captioned else None,
         )
         self._source, self._ready = source, np.zeros(n, bool)
 
@@ -71,4 +93,6 @@ class Cache(Arrays):
         self._images[i] = element['image']
         if self._labels is not None:
             self._labels[i] = element['label']
+        if self._texts is not None:
+            self._texts[i] = element['text']
         self._ready[i] = True  # last, for the other threads

@@ -1,5 +1,8 @@
 """Networks as Flax modules; none of them knows of a process, a schedule or a config."""
 
+from jaxdiff.nets import autoencoder, dit
+from jaxdiff.nets.autoencoder import Autoencoder
+from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet, check_size
 
-__all__ = ['UNet', 'check_size']
+__all__ = ['Autoencoder', 'DiT', 'UNet', 'autoencoder', 'check_size', 'dit']

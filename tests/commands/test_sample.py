@@ -75,9 +75,9 @@ def test_one_program_serves_every_checkpoint_label_and_batch(random_run):
     doubled = jax.tree.map(lambda x: 2 * x, job.params)
     for params, labels in ((job.params, np.zeros(20)), (doubled, np.full(20, 7))):
         labels = labels.astype(np.int32)
-        list(sample.draw_all(counted, job.model, params, labels, 0, 20, 8))
+        list(sample.draw_all(counted, job.model, params, {'label': labels}, 0, 20, 8))
     assert len(traces) == 1
-    list(sample.draw_all(counted, job.model, job.params, labels, 0, 4, 4))
+    list(sample.draw_all(counted, job.model, job.params, {'label': labels}, 0, 4, 4))
     assert len(traces) == 2
     program = jax.make_jaxpr(pure)(
         job.params, {'label': labels[:8]}, jax.random.split(jax.random.key(0), 8)
@@ -91,7 +91,7 @@ def test_the_film_ends_with_the_samples(random_run, tmp_path):
     assert [p.name for p in paths] == ['a.png', 'a.npz', 'a_film.png', 'a_film.gif']
     assert Image.open(tmp_path / 'a_film.gif').n_frames == 3
     film = sample.sampler(job.config, job.model, film=True)
-    (frames,) = sample.draw_all(film, job.model, job.params, job.labels, 0, 10, 10)
+    (frames,) = sample.draw_all(film, job.model, job.params, job.cond, 0, 10, 10)
     assert frames.shape == (3, 10, 8, 8, 1)
     samples = np.load(tmp_path / 'a.npz')['samples']
     assert np.abs(frames[-1].astype(int) - samples).max() <= 1

@@ -132,11 +132,11 @@ def test_labels_are_needed_to_condition_on(tmp_path):
         train.prepare(config, str(tmp_path / 'run'))
 
 
-@pytest.mark.parametrize('channels', [2, 4])
+@pytest.mark.parametrize('channels', [2, 5])
 def test_images_that_no_picture_can_show_are_refused(tmp_path, channels):
     np.savez(tmp_path / 'mine.npz', image=np.zeros((40, 8, 8, channels), np.uint8))
     changes = {'data__name': '', 'data__path': tmp_path / 'mine.npz', 'net__condition': ''}
-    with pytest.raises(ValueError, match=f'must have 1 or 3 channels, they have {channels}'):
+    with pytest.raises(ValueError, match=f'must have 1, 3 or 4 channels, they have {channels}'):
         train.prepare(configs.load('digits', tiny.overrides(**changes)), str(tmp_path / 'run'))
 
 

@@ -1,6 +1,7 @@
 import numpy as np
 import pytest
 
+from jaxdiff.data import Dataset
 from jaxdiff.data.check import EXAMPLES, check
 
 
@@ -40,6 +41,25 @@ def test_a_broken_example_is_named(toy, refused, broken, words):
     dataset.source[9] = broken
     with refused(ValueError, 'toy', *words):
         check(dataset)
+
+
+@pytest.mark.parametrize('text', [None, 7, (), ('a', 7), b'a', ['a']])
+def test_a_caption_that_is_none_is_named(toy, refused, text):
+    dataset = toy(10)._replace(captioned=True)
+    for example in dataset.source:
+        example['text'] = ('a', 'b')
+    check(dataset)
+    dataset.source[9]['text'] = text
+    with refused(ValueError, 'toy', 'example 9', "'text'", repr(text)):
+        check(dataset)
+
+
+def test_one_three_or_four_channels_are_allowed(refused):
+    for channels in (1, 3, 4):
+        image = np.zeros((2, 2, channels), np.uint8)
+        check(Dataset('some', [{'image': image}], image.shape, 256, (), ''))
+    with refused(ValueError, 'some', '1, 3 or 4 channels', '2'):
+        check(Dataset('some', [{'image': image[..., :2]}], (2, 2, 2), 256, (), ''))
 
 
 def test_an_empty_set_is_refused(toy, refused):

@@ -186,3 +186,58 @@ def test_what_is_too_large_for_memory_is_read_each_time(draw, tmp_path, monkeypa
     (tmp_path / 'a.png').unlink()
     with pytest.raises(ValueError, match='a.png'):
         data.batches(dataset, 2, 0)[0]
+
+
+@pytest.fixture
+def captioned(toy):
+    """captioned(n): a toy set, example i with the captions 'i a', 'i b' and 'i c'."""
+
+    def make(n):
+        dataset = toy(n)._replace(captioned=True)
+        for i, example in enumerate(dataset.source):
+            example['text'] = tuple(f'{i} {letter}' for letter in 'abc')
+        return dataset
+
+    return make
+
+
+def lookup(texts):
+    """A tokenizer that tells which example and which of its captions it was given."""
+    tokens = [(int(text.split()[0]), 'abc'.index(text.split()[1])) for text in texts]
+    return {'text': np.array(tokens, np.int32), 'mask': np.ones((len(tokens), 2), bool)}
+
+
+def test_captions_are_tokenized_or_left_out(captioned):
+    dataset = captioned(10)
+    batch = data.batches(dataset, 4, 0, tokenize=lookup)[0]
+    assert batch.keys() == {'image', 'label', 'index', 'text', 'mask'}
+    assert batch['text'][:, 0].tolist() == identify(dataset, batch)
+    plain = data.batches(dataset, 4, 0)[0]
+    assert same(plain, {key: batch[key] for key in ('image', 'label', 'index')})
+
+
+def test_the_caption_is_a_function_of_seed_and_position(captioned):
+    dataset = captioned(6)
+    batches = data.batches(dataset, 8, 2, True, tokenize=lookup)
+    expected = [batches[step] for step in range(5)]
+    assert all(same(batches[step], expected[step]) for step in (3, 0, 4))
+    for process in range(4):
+        part = data.batches(dataset, 8, 2, True, process, 4, tokenize=lookup)[3]
+        assert np.array_equal(part['text'], expected[3]['text'][part['index']])
+    with_threads = data.stream(batches, start=2)
+    assert same(next(with_threads), expected[2])
+    with_threads.close()
+    assert not same(data.batches(dataset, 8, 3, True, tokenize=lookup)[0], expected[0])
+
+
+def test_every_caption_is_taken_over_the_epochs(captioned):
+    batch = data.batches(captioned(5), 5 * 60, 0, tokenize=lookup)[0]
+    counts = np.zeros((5, 3), int)
+    np.add.at(counts, tuple(batch['text'].T), 1)
+    assert (counts.sum(1) == 60).all()
+    assert ((counts - 20) ** 2 / 20).sum() < 29.6  # 10 degrees of freedom: p = 0.001
+
+
+def test_a_set_without_captions_has_none_to_tokenize(toy, refused):
+    with refused(ValueError, 'toy', 'no captions'):
+        data.batches(toy(5), 4, 0, tokenize=lookup)

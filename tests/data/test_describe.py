@@ -31,6 +31,13 @@ def test_our_own_set_without_its_files_is_described(tmp_path, monkeypatch):
     assert found.shape == (28, 28, 1) and found.class_names[1] == 'Trouser'
 
 
+@pytest.mark.parametrize('name, channels', [('emoji', 3), ('emoji/rgba', 4)])
+def test_captions_that_are_not_here_yet_are_described(name, channels, tmp_path):
+    found = describe(name, data_dir=str(tmp_path))
+    assert found.captioned and found.shape == (64, 64, channels) and len(found.class_names) == 10
+    assert not describe('mnist5k', data_dir=str(tmp_path)).captioned
+
+
 @pytest.mark.parametrize(
     'arguments, error, message',
     [

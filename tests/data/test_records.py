@@ -65,6 +65,64 @@ class Text(Tiny, skip_registration=True):
     FEATURES = {'id': tfds.features.Text()}
 
 
+def captions(i):
+    """Of the i-th example of a set with several; they needn't be equally many."""
+    return [f'{i}é', 'b', 'c'][: i % 4]
+
+
+CAPTIONED = {
+    'text': (tfds.features.Text(), lambda i: f'{i} é', lambda i: (f'{i} é',)),
+    'caption': (tfds.features.Text(), str, lambda i: (str(i),)),
+    'texts': (tfds.features.Sequence(tfds.features.Text()), captions, lambda i: tuple(captions(i))),
+    'captions': (
+        tfds.features.Sequence({'id': np.int64, 'text': tfds.features.Text()}),
+        lambda i: [{'id': i, 'text': text} for text in captions(i)],
+        lambda i: tuple(captions(i)),
+    ),
+}
+
+
+@pytest.mark.parametrize('key', CAPTIONED)
+def test_captions_are_read(root, key, monkeypatch):
+    feature, write, expected = CAPTIONED[key]
+
+    class Captioned(Tiny, skip_registration=True):
+        name = 'captioned'
+        FEATURES = Tiny.FEATURES | {key: feature}
+
+        def value(self, name, i):
+            return write(i) if name == key else super().value(name, i)
+
+    make(Captioned, root / 'a')
+    dataset = load('captioned', root / 'a')
+    assert dataset.captioned and dataset.class_names == ('cat', 'dog')
+    for i in range(8):
+        element = dataset.source[i]
+        assert element['text'] == (expected(int(element['image'][0, 0, 0])) or '')
+    assert (
+        load('captioned', root / 'a', image_size=2).source[0]['text'] == dataset.source[0]['text']
+    )
+    monkeypatch.setattr(
+        Captioned,
+        'value',
+        lambda self, name, i: Tiny.value(self, name, i) if name != key else write(i + 4),
+    )
+    make(Captioned, root / 'b')
+    assert load('captioned', root / 'b').fingerprint != dataset.fingerprint
+
+
+def test_other_features_are_no_captions(root):
+    class Mute(Tiny, skip_registration=True):
+        name = 'mute'
+        FEATURES = Tiny.FEATURES | {'text': tfds.features.Scalar(np.int64)}
+
+        def value(self, name, i):
+            return i if name == 'text' else super().value(name, i)
+
+    make(Mute, root)
+    assert not load('mute', root).captioned and 'text' not in load('mute', root).source[0]
+
+
 @pytest.fixture
 def root(tmp_path, monkeypatch):
     def refuse(*args, **kwargs):
@@ -166,6 +224,9 @@ def test_what_is_not_prepared_is_refused_with_what_prepares_it(root, refused):
         load('cifar10', root)
     with refused(FileNotFoundError, 'digits:9.9.9', root, 'digits:1.0.0'):
         load('digits:9.9.9', root)
+    for name in ('emoji', 'emoji/rgba', 'mnist5k'):
+        with refused(FileNotFoundError, f'jaxdiff prepare {name} --dir {root}'):
+            load(name, root)
 
 
 def test_an_unknown_name_is_refused_with_its_neighbours(root, refused):
@@ -175,6 +236,10 @@ def test_an_unknown_name_is_refused_with_its_neighbours(root, refused):
         load('cifar_10', root)
     with refused(ValueError, "'qqqqqqqq'", 'digits', 'fashion_mnist'):
         load('qqqqqqqq', root)
+    with refused(ValueError, "'emoji/grey'", 'emoji/rgb or emoji/rgba'):
+        load('emoji/grey', root)
+    with refused(ValueError, "'digits/8x8'", 'it must be digits'):
+        load('digits/8x8', root)
     with refused(ValueError, "'a b'", 'mnist:3.0.1'):
         load('a b', root)
 

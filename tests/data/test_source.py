@@ -3,7 +3,7 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pytest
 
-from jaxdiff.data.source import Arrays, Cache, read, stack
+from jaxdiff.data.source import Arrays, Cache, choose, read, stack
 
 
 class Slow:
@@ -36,6 +36,33 @@ def test_arrays_are_a_source_with_and_without_labels():
         stack(read(Arrays(images, np.array([4, 5, 6], np.int64)), [0, 2]))['label'].dtype
         == np.int32
     )
+
+
+def test_arrays_may_have_captions():
+    images = np.zeros((2, 2, 2, 1), np.uint8)
+    element = Arrays(images, texts=['a', ('b', 'c')])[1]
+    assert element.keys() == {'image', 'text'} and element['text'] == ('b', 'c')
+
+
+def test_of_several_captions_the_word_chooses_one():
+    elements = [
+        {'text': 'only'},
+        {'text': ('a', 'b', 'c')},
+        {'text': ('a', 'b', 'c')},
+        {'text': ''},
+    ]
+    words = np.array([5, 3, 2**64 - 1, 9], np.uint64)  # 2**64 - 1 is a multiple of 3
+    assert choose(elements, words) == ['only', 'a', 'a', '']
+    assert choose(elements[1:2], np.array([7], np.uint64)) == ['b']
+
+
+def test_a_cache_keeps_captions():
+    texts = ['a', ('b', 'c'), '']
+    source = [{'image': np.zeros((1, 1, 1), np.uint8), 'text': text} for text in texts]
+    cache = Cache(source, (1, 1, 1), False, True)
+    assert [element['text'] for element in read(cache, [2, 0, 1])] == ['', 'a', ('b', 'c')]
+    source.clear()
+    assert cache[1]['text'] == ('b', 'c') and 'label' not in cache[1]
 
 
 def test_a_cache_reads_what_is_asked_for_once():

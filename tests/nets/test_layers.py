@@ -6,7 +6,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from jaxdiff.nets.layers import Dropout, GroupNorm, group_count, sinusoidal_embedding, upsample
+from jaxdiff.nets.layers import (
+    Dropout,
+    GroupNorm,
+    dense,
+    group_count,
+    sinusoidal_embedding,
+    upsample,
+)
 
 
 def normal(seed, *shape):
@@ -87,6 +94,21 @@ def test_upsampling_and_its_gradient_agree_with_resize(sizes):
     np.testing.assert_array_equal(upsample(x), resize(x))
     ours, theirs = (jax.grad(lambda x: jnp.sum(f(x) * weight))(x) for f in (upsample, resize))
     np.testing.assert_allclose(ours, theirs, atol=1e-5)
+
+
+class Pointwise(nn.Module):
+    @nn.compact
+    def __call__(self, x):
+        return dense(x, 5, name='point')
+
+
+@pytest.mark.parametrize('sizes', [(), (7,), (3, 4, 2)])
+def test_dense_is_one_matrix_for_every_position(sizes):
+    x = normal(0, 2, *sizes, 3)
+    made = Pointwise().init(jax.random.key(0), x)
+    params = jax.tree.map(lambda leaf: normal(1, *leaf.shape), made)
+    kernel, bias = (params['params']['point'][name] for name in ('kernel', 'bias'))
+    np.testing.assert_allclose(Pointwise().apply(params, x), x @ kernel + bias, atol=1e-5)
 
 
 class Twice(nn.Module):

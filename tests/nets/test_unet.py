@@ -6,72 +6,36 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from nets.examples import close, count, jit, normal, plain_inputs, shapes, trained
 
 from jaxdiff.nets import UNet, check_size
 
 TINY = dict(channels=8, multipliers=(1, 2), blocks=1, attention=(4,), heads=2)
 
 
-def normal(seed, *shape):
-    return jnp.asarray(np.random.default_rng(seed).standard_normal(shape, np.float32))
-
-
-# These nets run for milliseconds and would compile for seconds.
-jit = functools.partial(
-    jax.jit,
-    compiler_options={
-        'xla_backend_optimization_level': 0,
-        'xla_llvm_disable_expensive_passes': True,
-    },
-)
-
-
-def inputs(*shape):
-    return normal(1, *shape), jnp.linspace(0.0, 1000.0, shape[0])
-
-
-def shapes(net, x, noise_level, cond={}):
-    return jax.eval_shape(net.init, jax.random.key(0), x, noise_level, cond)
-
-
-def trained(net, *args):
-    """Parameters as training might leave them: nothing is at zero, and each layer about keeps the size of its input."""
-    random = np.random.default_rng(0)
-
-    def fill(path, leaf):
-        value = random.standard_normal(leaf.shape) / np.prod(leaf.shape[:-1]) ** 0.5
-        return jnp.asarray(value * 0.2 + 1.0 if path[-1].key == 'scale' else value, jnp.float32)
-
-    return jax.tree_util.tree_map_with_path(fill, shapes(net, *args))
-
-
 @functools.cache
 def example(dropout=0.0, num_classes=0):
     """A net with its parameters, compiled, and a batch of four."""
     net = UNet(2, dropout=dropout, num_classes=num_classes, **TINY)
-    x, noise_level = inputs(4, 8, 8, 2)
-    params = trained(net, x, noise_level, {'label': jnp.zeros(4, jnp.int32)} if num_classes else {})
+    x, noise_level, cond = plain_inputs(4, 8, 8, 2)
+    if num_classes:
+        cond = {'label': jnp.zeros(4, jnp.int32)}
+    params = trained(net, x, noise_level, cond)
     return net, jit(net.apply), params, x, noise_level
-
-
-def close(a, b, tolerance=2e-5):
-    jax.tree.map(
-        lambda a, b: np.testing.assert_allclose(a, b, rtol=tolerance, atol=tolerance), a, b
-    )
 
 
 def test_has_the_parameters_of_ddpm_on_cifar10():
     net = UNet(3, channels=128, multipliers=(1, 2, 2, 2), blocks=2, attention=(16,), dropout=0.1)
-    leaves = jax.tree.leaves(shapes(net, *inputs(1, 32, 32, 3)))
-    assert sum(leaf.size for leaf in leaves) == 35_746_307
-    assert all(leaf.dtype == jnp.float32 for leaf in leaves)
+    made = shapes(net, *plain_inputs(1, 32, 32, 3))
+    assert count(made) == 35_746_307
+    assert all(leaf.dtype == jnp.float32 for leaf in jax.tree.leaves(made))
 
 
 @pytest.mark.parametrize('spatial_dims', [1, 2, 3])
 def test_starts_at_zero_so_the_first_loss_is_one(spatial_dims):
     net = UNet(3, spatial_dims=spatial_dims, **(TINY | {'multipliers': (1,)}))
-    x, noise_level = inputs(2, *(8, 12, 4)[:spatial_dims], 3)
-    y, _ = jit(net.init_with_output)(jax.random.key(0), x, noise_level, {})
+    x, noise_level, cond = plain_inputs(2, *(8, 12, 4)[:spatial_dims], 3)
+    y, _ = jit(net.init_with_output)(jax.random.key(0), x, noise_level, cond)
     assert y.shape == x.shape and y.dtype == jnp.float32
     np.testing.assert_array_equal(y, 0.0)
     eps = normal(2, 100, *x.shape)
@@ -81,7 +45,7 @@ def test_starts_at_zero_so_the_first_loss_is_one(spatial_dims):
 @pytest.mark.parametrize('spatial_dims', [1, 2, 3])
 def test_gradient_reaches_every_parameter(spatial_dims):
     net = UNet(3, spatial_dims=spatial_dims, num_classes=1, **TINY)
-    x, noise_level = inputs(2, *(8, 12, 4)[:spatial_dims], 3)
+    x, noise_level, _ = plain_inputs(2, *(8, 12, 4)[:spatial_dims], 3)
     cond = {'label': jnp.array([0, 1])}
     params = trained(net, x, noise_level, cond)
     gradients = jit(
@@ -137,10 +101,10 @@ def test_vmap_and_pmap_agree_with_the_batch():
 def test_remat_changes_neither_parameters_nor_gradients():
     plain = UNet(2, dropout=0.3, **(TINY | {'multipliers': (1,), 'attention': ()}))
     remat = plain.clone(remat=True)
-    x, noise_level = inputs(4, 4, 4, 2)
-    params = trained(plain, x, noise_level)
+    x, noise_level, cond = plain_inputs(4, 4, 4, 2)
+    params = trained(plain, x, noise_level, cond)
     keys = jax.random.split(jax.random.key(5), 4)
-    assert shapes(remat, x, noise_level) == shapes(plain, x, noise_level)
+    assert shapes(remat, x, noise_level, cond) == shapes(plain, x, noise_level, cond)
 
     def loss(net):
         return jit(
@@ -153,7 +117,7 @@ def test_remat_changes_neither_parameters_nor_gradients():
 def test_bfloat16_is_close_and_keeps_float32_at_both_ends():
     net, apply, params, x, noise_level = example()
     half = net.clone(dtype='bfloat16')
-    assert shapes(half, x, noise_level) == shapes(net, x, noise_level)
+    assert shapes(half, x, noise_level, {}) == shapes(net, x, noise_level, {})
     y, rough = apply(params, x, noise_level, {}), jit(half.apply)(params, x, noise_level, {})
     assert rough.dtype == jnp.float32
     error = float(jnp.std(rough - y) / jnp.std(y))
@@ -175,7 +139,7 @@ def test_labels_differ_from_each_other_and_from_the_null_label():
 def test_refuses_conditions_that_it_does_not_take(num_classes, cond):
     net = UNet(1, num_classes=num_classes, **TINY)
     with pytest.raises(ValueError, match=f'num_classes={num_classes} takes a cond with the keys'):
-        net.init(jax.random.key(0), *inputs(2, 8, 8, 1), cond)
+        net.init(jax.random.key(0), *plain_inputs(2, 8, 8, 1)[:2], cond)
 
 
 @pytest.mark.parametrize(
@@ -191,7 +155,7 @@ def test_refuses_conditions_that_it_does_not_take(num_classes, cond):
 )
 def test_refuses_attributes_that_do_not_fit(options, message):
     with pytest.raises(ValueError, match=message):
-        UNet(1, **(TINY | options)).init(jax.random.key(0), *inputs(2, 8, 8, 1), {})
+        UNet(1, **(TINY | options)).init(jax.random.key(0), *plain_inputs(2, 8, 8, 1))
 
 
 def test_refuses_keys_and_labels_that_are_not_one_per_example():

@@ -25,9 +25,15 @@ def test_small_images_are_enlarged_by_whole_factors():
     np.testing.assert_array_equal(picture[6:-6:12, 6:-6:12, 0][:4, :6], x[0, ..., 0])
 
 
+def test_transparency_is_laid_on_white():
+    x = np.array([[[[10, 20, 30, 255], [10, 20, 30, 0], [100, 0, 255, 51]]]], np.uint8)
+    expected = [[10, 20, 30], [255, 255, 255], [224, 204, 255]]  # a fifth of it
+    np.testing.assert_array_equal(grid.to_rgb(x)[0, 0], expected)
+
+
 def test_colour_and_the_wrong_number_of_channels():
     assert grid.tile(images(2, c=3)).shape[-1] == 3
-    with pytest.raises(ValueError, match='1 or 3 channels, got 2'):
+    with pytest.raises(ValueError, match='1, 3 or 4 channels, got 2'):
         grid.tile(images(2, c=2))
 
 

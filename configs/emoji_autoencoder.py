@@ -1,0 +1,23 @@
+"""An autoencoder of emoji: 64 x 64 x 3 to 16 x 16 x 4 (f4).
+
+    jaxdiff prepare emoji
+    jaxdiff train --config emoji_autoencoder
+
+For f8, 64 x 64 x 3 to 8 x 8 x 4: --config.autoencoder.multipliers='(1, 2, 2)'.
+"""
+
+from jaxdiff.configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.model = 'autoencoder'
+    config.data.name = 'emoji'
+    config.optimizer.learning_rate = 2e-3
+    config.optimizer.decay = 'cosine'
+    config.train.steps = 1500
+    config.train.batch_size = 64
+    config.train.checkpoint_every = 250
+    config.train.sample_every = 500
+    config.sample.batch_size = 98
+    return config

@@ -1,0 +1,185 @@
+"""The latents of an autoencoder's run: what a latent diffusion model is trained on and decodes by.
+
+A run in latents keeps the autoencoder in `codec.safetensors` in its folder, with the shift and scale
+that were measured, so that it needs the autoencoder's own run no more once it has begun.
+"""
+
+import json
+import uuid
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from ml_collections import ConfigDict
+from tqdm import tqdm
+
+from jaxdiff import build, codecs, config as configs, data, distributed
+from jaxdiff.commands import run as runs
+from jaxdiff.data.fingerprint import digest
+from jaxdiff.data.source import read, stack
+from jaxdiff.interop import safetensors
+from jaxdiff.training import parallel
+
+FILE = 'codec.safetensors'
+_TOGETHER = 64  # images encoded at once
+
+
+class Frozen(NamedTuple):
+    """An autoencoder that isn't trained any more."""
+
+    model: build.Autoencoder
+    params: Any  # NumPy's
+    shift: np.ndarray  # of the latent's channels, float32 [d]
+    scale: np.ndarray
+    measured: bool  # whether those two are
+    made: dict  # where it comes from, see `run.origin`
+
+    def codec(self) -> codecs.Codec:
+        """Its latents as a space for diffusion."""
+        prepared = jax.eval_shape(
+            lambda: self.model.net.apply(
+                self.params, np.zeros((1, *self.model.shape), np.float32), method='encode'
+            )
+        )
+        shape = (*prepared.shape[1:-1], self.model.net.latent_channels)
+        return codecs.latent.latent(
+            self.model.net, self.params, self.model.codec, shape, self.shift, self.scale
+        )
+
+
+def of_config(
+    config: ConfigDict, shape: tuple[int, ...], workdir: epath.Path | None = None
+) -> Frozen | None:
+    """The autoencoder of a run that trains, or will, in its latents; None for a run in pixels.
+
+    Args:
+      shape: of the data's images.
+      workdir: the run's folder; where it holds no autoencoder yet, that of `codec.path` is read.
+
+    Raises: ValueError where there is none, or it is of images of another shape.
+    """
+    if config.model == 'autoencoder' or config.codec.name == 'pixels':
+        return None
+    begun = workdir and (workdir / FILE).exists()
+    found = load(workdir) if begun else _of_run(config.codec.path)
+    if found.model.shape != tuple(shape):
+        size, own = ('x'.join(map(str, s)) for s in (shape, found.model.shape))
+        raise ValueError(f'the autoencoder is of images of {own}, the data has {size}')
+    return found
+
+
+def _of_run(path):
+    run = runs.find(path, autoencoder=True)
+    if run.config.model != 'autoencoder':
+        raise ValueError(f'codec.path={path!r} must hold a run of an autoencoder, it holds another')
+    params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
+    d = run.model.net.latent_channels
+    shift, scale = np.zeros(d, np.float32), np.ones(d, np.float32)
+    return Frozen(run.model, params, shift, scale, False, runs.origin(run))
+
+
+def load(workdir: epath.Path) -> Frozen:
+    """The autoencoder that a run in latents keeps.
+
+    Raises: ValueError where its file is broken.
+    """
+    try:
+        tree, told = safetensors.load(workdir / FILE)
+        made = json.loads(told['made'])
+        config = configs.loads(json.dumps(made['run']['config']))
+        shape, levels = made['run']['data']['shape'], made['run']['data']['levels']
+        shift, scale = tree.pop('shift'), tree.pop('scale')
+    except Exception as error:  # of safetensors, JSON, a missing part
+        raise ValueError(f'{workdir / FILE} cannot be read: {error}') from error
+    model = build.model(config, shape, levels, 0)
+    return Frozen(model, tree, shift, scale, True, made)
+
+
+def save(frozen: Frozen, workdir: epath.Path) -> None:
+    """Keeps it with a run in latents, whole or not at all."""
+    new = workdir / f'{FILE}.new'
+    tree = frozen.params | {'shift': frozen.shift, 'scale': frozen.scale}
+    safetensors.save(new, tree, {'made': json.dumps(frozen.made)})
+    new.replace(workdir / FILE)
+
+
+class Prepared:
+    """A source whose images are what `Codec.prepare` made of them."""
+
+    def __init__(self, source: Any, prepared: np.ndarray):
+        self._source, self._prepared = source, prepared
+
+    def __len__(self) -> int:
+        return len(self._source)
+
+    def __getitem__(self, i: int) -> dict:
+        return self.__getitems__([i])[0]
+
+    def __getitems__(self, examples: list[int]) -> list[dict]:
+        found = read(self._source, examples)
+        return [e | {'image': self._prepared[i]} for e, i in zip(found, examples)]
+
+
+def settle(
+    frozen: Frozen, dataset: data.Dataset, workdir: epath.Path
+) -> tuple[Frozen, data.Dataset]:
+    """The autoencoder with its shift and scale measured and kept, and the data in its latents.
+
+    What the encoder says of each image is computed once, and kept where the data set lies.
+    """
+    prepared = _kept(frozen, dataset)
+    if not frozen.measured:
+        shift, scale = measure(frozen, prepared)
+        frozen = frozen._replace(shift=shift, scale=scale, measured=True)
+        if distributed.primary():
+            save(frozen, workdir)
+    return frozen, dataset._replace(source=Prepared(dataset.source, prepared))
+
+
+def measure(frozen: Frozen, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Mean and standard deviation of each channel of the latents, over all of them."""
+    codec = frozen._replace(
+        shift=np.zeros_like(frozen.shift), scale=np.ones_like(frozen.scale)
+    ).codec()
+    encode, sums = jax.jit(codec.encode), 0.0
+    for start in range(0, len(prepared), _TOGETHER):
+        part = prepared[start : start + _TOGETHER]
+        keys = jax.random.split(jax.random.fold_in(jax.random.key(0), start), len(part))
+        z = np.asarray(encode(keys, part), np.float64).reshape(-1, len(frozen.shift))
+        sums = sums + np.array([np.full(len(frozen.shift), len(z)), z.sum(0), (z**2).sum(0)])
+    n, first, second = sums
+    mean = first / n
+    return np.float32(mean), np.float32(np.sqrt(second / n - mean**2))
+
+
+def _kept(frozen, dataset):
+    """What the encoder says of all images, float16 [n, …]."""
+    if not dataset.place:
+        return _prepare(frozen, dataset)
+    weights = [np.asarray(x).tobytes() for x in jax.tree.leaves(frozen.params)]
+    file = Path(dataset.place) / f'latents_{digest(dataset.fingerprint, *weights)}.npy'
+    if distributed.primary() and not file.exists():
+        new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
+        with new.open('wb') as out:
+            np.save(out, _prepare(frozen, dataset))
+        new.rename(file)
+    distributed.barrier('latents kept')
+    return np.load(file, mmap_mode='r')
+
+
+def _prepare(frozen, dataset):
+    codec, n, found = frozen.codec(), len(dataset.source), []
+    prepare = jax.jit(codec.prepare)
+    for start in tqdm(
+        range(0, n, _TOGETHER),
+        desc='latents',
+        unit='batch',
+        dynamic_ncols=True,
+        disable=not distributed.primary(),
+    ):
+        rows = np.minimum(np.arange(start, start + _TOGETHER), n - 1).tolist()  # one shape
+        images = stack(read(dataset.source, rows))['image']
+        found.append(np.asarray(prepare(codec.weights, images))[: n - start])
+    return np.concatenate(found)

@@ -1,0 +1,139 @@
+"""From captions to samples by prompt, as a user does it."""
+
+import json
+
+import numpy as np
+import pytest
+import tiny
+from etils import epath
+from PIL import Image
+
+from jaxdiff import build, config as configs
+from jaxdiff.commands import export, noise, sample, train
+from jaxdiff.viz import grid
+
+COLOURS = {'black': 0, 'grey': 128, 'white': 255}
+TEXT = {
+    'data__name': '',
+    'net__condition': 'text',
+    'net__multipliers': '(1,)',
+    'text__length': 24,
+    'text__width': 16,
+    'text__layers': 1,
+    'sample__num': 6,
+    'sample__guidance': 2,
+}
+
+
+@pytest.fixture(scope='module')
+def pictures(tmp_path_factory):
+    """A folder of squares of one grey value, each with a caption that names it."""
+    folder = tmp_path_factory.mktemp('squares')
+    lines = []
+    for i in range(24):
+        name = list(COLOURS)[i % 3]
+        Image.fromarray(np.full((8, 8), COLOURS[name], np.uint8)).save(folder / f'{i}.png')
+        lines.append(json.dumps({'file_name': f'{i}.png', 'text': f'a {name} square'}))
+    (folder / 'metadata.jsonl').write_text('\n'.join(lines) + '\n')
+    return folder
+
+
+def trained(pictures, workdir, **changes):
+    changes = {'data__path': pictures} | TEXT | changes
+    config = configs.load('digits', tiny.overrides(**changes))
+    picture = train.run(train.prepare(config, str(workdir)))
+    return workdir, picture
+
+
+@pytest.fixture(scope='module')
+def run(pictures, tmp_path_factory):
+    workdir = tmp_path_factory.mktemp('text') / 'run'
+    return str(trained(pictures, workdir)[0])
+
+
+def drawn(run, out, **options):
+    job = sample.prepare(run, [], out=str(out), **options)
+    sample.run(job)
+    return np.load(f'{out}.npz')
+
+
+def test_prompts_are_drawn_in_turn_and_told(run, tmp_path):
+    prompts = ['a black square', 'a white square']
+    found = drawn(run, tmp_path / 'a', prompts=prompts, negative='a grey square')
+    assert found['prompts'].tolist() == prompts * 3
+    made = grid.read_made(epath.Path(tmp_path / 'a.png'))
+    assert made['prompts'] == prompts and made['negative'] == 'a grey square'
+    other = drawn(run, tmp_path / 'b', prompts=prompts)
+    assert np.any(other['samples'] != found['samples'])
+    names = [sample.prepare(run, [], prompts=p).out.name for p in (prompts, prompts[:1], None)]
+    assert len(set(names)) == 3
+
+
+def test_a_sample_is_of_its_own_prompt(run, tmp_path):
+    """Whatever the others are."""
+    both = drawn(run, tmp_path / 'a', prompts=['a black square', 'a white square'])['samples']
+    one = drawn(run, tmp_path / 'b', prompts=['a black square'])['samples']
+    np.testing.assert_allclose(both[::2].astype(int), one[::2], atol=1)
+    assert np.any(both[1::2] != one[1::2])
+
+
+@pytest.mark.parametrize(
+    'options, message',
+    [
+        ({'prompts': ['red', ' ']}, 'text 2 of 2 is empty'),
+        ({'prompts': ['x' * 30]}, 'has 32 tokens, and the context holds 24'),
+        ({'negative': ''}, 'text 1 of 1 is empty'),
+        ({'labels': ['1']}, '--label: this model is'),
+    ],
+)
+def test_a_prompt_that_cannot_be_is_one_line(run, options, message):
+    with pytest.raises(ValueError, match=message) as refused:
+        sample.prepare(run, [], **options)
+    assert '\n' not in str(refused.value)
+
+
+def test_another_tokenizer_than_in_training_is_refused(run, monkeypatch):
+    """Such as one whose file has changed."""
+    real = build.model.__globals__['text_encoder']
+
+    def other(config):
+        return real(config)._replace(digest='another')
+
+    monkeypatch.setitem(build.model.__globals__, 'text_encoder', other)
+    with pytest.raises(ValueError, match='another one than the run was trained with .*now another'):
+        sample.prepare(run, [])
+
+
+def test_a_model_without_text_takes_no_prompt(random_run):
+    with pytest.raises(ValueError, match='--prompt: this model knows no text'):
+        sample.prepare(random_run, [], prompts=['red'])
+    with pytest.raises(ValueError, match='--negative: this model knows no text'):
+        sample.prepare(random_run, [], negative='red')
+
+
+def test_data_without_captions_cannot_train_it(tmp_path):
+    config = configs.load('digits', tiny.overrides(**TEXT | {'data__name': 'digits'}))
+    with pytest.raises(ValueError, match="net.condition='text', but digits has no captions"):
+        train.prepare(config, str(tmp_path / 'run'))
+
+
+def test_a_sampler_with_text_is_not_exported(run, tmp_path):
+    with pytest.raises(ValueError, match='a text goes through a tokenizer'):
+        export.prepare(run, str(tmp_path / 'a.stablehlo'))
+    assert export.run(export.prepare(run, str(tmp_path / 'a.safetensors')))
+
+
+def test_both_ways_are_shown(run, pictures, tmp_path):
+    config = configs.load('digits', tiny.overrides(**{'data__path': pictures} | TEXT))
+    assert noise.run(noise.prepare(config, run, str(tmp_path / 'n'), 2, 0, False))
+
+
+@pytest.mark.slow
+def test_what_is_asked_for_is_drawn(pictures, tmp_path):
+    """After some hundred steps a square's value is that of its prompt."""
+    changes = {'train__steps': 300, 'train__log_every': 50, 'train__checkpoint_every': 300}
+    changes |= {'optimizer__warmup': 10, 'sample__steps': 10, 'sample__guidance': 1}
+    run, _ = trained(pictures, tmp_path / 'run', **changes)
+    found = drawn(str(run), tmp_path / 'a', prompts=[f'a {name} square' for name in COLOURS])
+    means = found['samples'].reshape(2, 3, -1).mean((0, 2))
+    np.testing.assert_allclose(means, list(COLOURS.values()), atol=40)
