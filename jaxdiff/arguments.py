@@ -3,6 +3,9 @@
 import argparse
 import functools
 
+# Keys that may differ from the run's: how it is sampled from, and where what reads texts lies.
+_OF_SAMPLING = ('sample.', 'text.path', 'text.tokenizer', 'text.vocabulary')
+
 
 def parse(given: list[str]) -> argparse.Namespace:
     """The command, its flags, and `overrides`, the pairs (key, value) of --config.KEY=VALUE.
@@ -102,7 +105,10 @@ def parse(given: list[str]) -> argparse.Namespace:
     if args.command in ('checkpoints', 'launch', 'prepare'):  # no config
         unknown = rest
     elif args.command in ('sample', 'export'):  # the rest of the config is the run's
-        unknown = [*unknown, *(k for k, _ in args.overrides if not k.startswith('sample.'))]
+        unknown = [
+            *unknown,
+            *(k for k, _ in args.overrides if not k.startswith(_OF_SAMPLING)),
+        ]
     if unknown:
         commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown)}')
     return args

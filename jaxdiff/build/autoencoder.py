@@ -28,7 +28,7 @@ class Autoencoder(NamedTuple):
     codec: codecs.Codec
     shape: tuple[int, ...]
     data_shape: tuple[int, ...]
-    dtype: str = 'float32'
+    dtype: str
     num_classes: int = 0
     text: None = None
 
@@ -51,12 +51,14 @@ def model(config: ConfigDict, shape: tuple[int, ...], levels: int) -> Autoencode
         dtype=config.net.dtype,
         remat=config.net.remat,
     )
-    return Autoencoder(net, codecs.pixels(levels), tuple(shape), tuple(shape))
+    dtype = 'float64' if config.net.dtype == 'float64' else 'float32'
+    return Autoencoder(net, codecs.pixels(levels), tuple(shape), tuple(shape), dtype)
 
 
 def init(model: Autoencoder, key: Array) -> Any:
     """Initial parameters."""
-    return model.net.init(key, jnp.zeros((1, *model.shape)))
+    params = model.net.init(key, jnp.zeros((1, *model.shape)))
+    return jax.tree.map(lambda x: x.astype(model.dtype), params)
 
 
 def loss(config: ConfigDict, model: Autoencoder) -> Callable[[Any, dict, Array], Any]:
@@ -72,10 +74,10 @@ def loss(config: ConfigDict, model: Autoencoder) -> Callable[[Any, dict, Array],
         if c.kind == 'vq':
             quantized = latent.quantize(found, params['params']['codebook'])
             z, extra = quantized.z, c.commitment * quantized.commitment + quantized.codebook
-            # Its share of each example: parts and devices average the same again.
-            extra += c.restart * latent.restart(
-                key_restart, found, quantized.codes, params['params']['codebook']
-            )
+            if c.restart:  # of the whole batch, see `check_devices`
+                extra += c.restart * latent.restart(
+                    key_restart, found, quantized.codes, params['params']['codebook']
+                )
         else:
             of = latent.gaussian(found)
             z, extra = latent.draw(draw, of), c.kl_weight * latent.kl(of)

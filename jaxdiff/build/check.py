@@ -116,6 +116,10 @@ RANGES = {
 }
 
 
+# Where what reads texts is found; that it is the same is known by its digest.
+TEXT_FILES = ('text.path', 'text.tokenizer', 'text.vocabulary')
+
+
 def check(config: ConfigDict) -> None:
     """Raises a ValueError that names the key where a value or a combination can't work."""
     values = configs.flat(config)
@@ -152,6 +156,14 @@ def check(config: ConfigDict) -> None:
         posthoc.gamma(width)  # refuses what can't be
     if len(set(config.ema.profiles)) < len(config.ema.profiles):
         raise ValueError(f'ema.profiles must differ from each other, got {config.ema.profiles}')
+    if config.model == 'autoencoder' and (config.codec.name != 'pixels' or config.codec.dequantize):
+        raise ValueError("model='autoencoder' is of pixels: it needs codec.name='pixels' as it is")
+    if not config.autoencoder.multipliers or min(config.autoencoder.multipliers) < 1:
+        raise ValueError(
+            f'autoencoder.multipliers must be positive, got {config.autoencoder.multipliers}'
+        )
+    if config.codec.name == 'latent' and not config.codec.path:
+        raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
         raise ValueError("codec.name='latent' goes without data.flip and codec.dequantize")
     if config.codec.name == 'latent' and config.sample.clip:
@@ -286,6 +298,16 @@ def check_devices(config: ConfigDict, devices: int) -> None:
         raise ValueError(
             f'train.fsdp={fsdp} must divide the number of devices, which is {devices}; 0 is all'
         )
+    codes = config.model == 'autoencoder' and config.autoencoder.kind == 'vq'
+    if (
+        codes
+        and config.autoencoder.restart
+        and not (parts == 1 and (devices == 1 or config.train.parallel == 'mesh'))
+    ):
+        raise ValueError(
+            'which codes are unused is a matter of the whole batch: autoencoder.restart needs '
+            "train.accumulate=1, and on several devices train.parallel='mesh'; or set it to 0"
+        )
     if batch % (devices * parts):
         nearest = max(1, round(batch / (devices * parts))) * devices * parts
         raise ValueError(
@@ -305,5 +327,5 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
-    free = ('data.dir', 'net.remat', 'ema.snapshot_every', 'text.path', 'text.vocabulary')
+    free = ('data.dir', 'net.remat', 'ema.snapshot_every', *TEXT_FILES)
     return not key.startswith('sample.') and key not in free

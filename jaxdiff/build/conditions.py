@@ -70,18 +70,21 @@ def check_text(model: Model, made: dict) -> None:
         )
 
 
-def of_texts(model: Model, texts: list[str], empty: bool = False) -> dict[str, np.ndarray]:
+def of_texts(
+    model: Model, texts: list[str], empty: bool = False, truncate: bool = False
+) -> dict[str, np.ndarray]:
     """The condition of some prompts.
 
     Args:
       empty: whether there may be empty ones, which tell nothing.
+      truncate: whether those that are too long are cut.
 
     Raises: ValueError where one is too long or, unless `empty`, has no words.
     """
     if model.text.params is not None:
-        states, mask = text.encode(model.text, texts, empty=empty)
+        states, mask = text.encode(model.text, texts, truncate, empty)
         return {'text': np.asarray(states, np.float32), 'mask': mask}
-    tokens, mask = model.text.tokenizer.encode(texts, empty=empty)
+    tokens, mask = model.text.tokenizer.encode(texts, truncate, empty)
     return {'tokens': tokens, 'mask': mask}
 
 

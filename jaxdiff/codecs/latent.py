@@ -74,7 +74,9 @@ def quantize(y: Array, codebook: Array) -> Quantized:
       codebook: [n, d].
     """
     fixed = jax.lax.stop_gradient
-    distance = jnp.sum(jnp.square(codebook), -1) - 2 * jnp.einsum('...d,nd->...n', y, codebook)
+    distance = jnp.sum(jnp.square(codebook), -1) - 2 * jnp.einsum(
+        '...d,nd->...n', y, codebook, precision='highest'
+    )
     codes = jnp.argmin(distance, axis=-1)
     e = codebook[codes]
     axes = tuple(range(1, y.ndim))

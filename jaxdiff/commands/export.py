@@ -78,6 +78,8 @@ def prepare(
         if each.exists() and not overwrite:
             raise ValueError(f'{each} exists: give another --out, or --overwrite')
     params = runs.parameters(run)
+    if sampler:
+        params = build.with_codec(run.model, params)
     size = sum(x.nbytes for x in jax.tree.leaves(params))
     if sampler and size > stablehlo.LARGEST:
         raise ValueError(
@@ -97,9 +99,8 @@ def run(job: Job) -> list[epath.Path]:
         safetensors.save(new[0], job.params, {'made': json.dumps(job.made)})
     else:
         draw = build.sampling(job.config, job.model)
-        params = build.with_codec(job.model, job.params)
         labels = bool(job.model.num_classes)
-        new[0].write_bytes(stablehlo.serialize(draw, params, labels, job.platforms))
+        new[0].write_bytes(stablehlo.serialize(draw, job.params, labels, job.platforms))
         new[1].write_text(json.dumps(_describe(job), indent=2) + '\n')
     for source, path in zip(new, paths, strict=True):
         source.replace(path)  # whole or not at all
@@ -117,7 +118,7 @@ def _describe(job):
     inputs = [{'name': 'key_data', 'dtype': 'uint32', 'shape': ['b', 2], 'of': keys}]
     if job.model.num_classes:
         inputs += [{'name': 'label', 'dtype': 'int32', 'shape': ['b'], 'of': names}]
-    shape = ['b', *job.model.shape]
+    shape = ['b', *job.model.data_shape]
     return {
         'inputs': inputs,
         'outputs': [{'name': 'images', 'dtype': 'uint8', 'shape': shape}],

@@ -5,6 +5,7 @@ that were measured, so that it needs the autoencoder's own run no more once it h
 """
 
 import json
+import os
 import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -20,7 +21,8 @@ from jaxdiff.commands import run as runs
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack
 from jaxdiff.interop import safetensors
-from jaxdiff.training import parallel
+from jaxdiff.paths import in_bucket
+from jaxdiff.training import checkpoint, parallel
 
 FILE = 'codec.safetensors'
 _TOGETHER = 64  # images encoded at once
@@ -60,14 +62,29 @@ def of_config(
 
     Raises: ValueError where there is none, or it is of images of another shape.
     """
-    if config.model == 'autoencoder' or config.codec.name == 'pixels':
+    if config.codec.name == 'pixels':
         return None
+    if workdir and in_bucket(workdir):
+        raise ValueError(f'a run in latents must have its folder on a disk, got {workdir}')
     begun = workdir and (workdir / FILE).exists()
     found = load(workdir) if begun else _of_run(config.codec.path)
     if found.model.shape != tuple(shape):
         size, own = ('x'.join(map(str, s)) for s in (shape, found.model.shape))
         raise ValueError(f'the autoencoder is of images of {own}, the data has {size}')
     return found
+
+
+def check_kept(config: ConfigDict, workdir: epath.Path) -> None:
+    """Raises a ValueError where a run in latents that has begun has lost its autoencoder.
+
+    Another one's latents, or another scale, would be another space.
+    """
+    begun = checkpoint.steps_in(checkpoint.folder(workdir))
+    if config.codec.name == 'latent' and begun and not (workdir / FILE).exists():
+        raise ValueError(
+            f'{workdir / FILE} is missing, the autoencoder that this run began with: restore it '
+            'from a copy, or give another --workdir'
+        )
 
 
 def _of_run(path):
@@ -151,7 +168,14 @@ def measure(frozen: Frozen, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarra
         sums = sums + np.array([np.full(len(frozen.shift), len(z)), z.sum(0), (z**2).sum(0)])
     n, first, second = sums
     mean = first / n
-    return np.float32(mean), np.float32(np.sqrt(second / n - mean**2))
+    variance = second / n - mean**2
+    if not (np.isfinite(variance).all() and variance.min() > 1e-10 * np.square(mean).max()):
+        raise OSError(
+            'the autoencoder has latents without a finite mean and deviation above 0 (deviations '
+            f'{np.sqrt(np.maximum(variance, 0)).tolist()}): train it longer, or with fewer '
+            'latent_channels'
+        )
+    return np.float32(mean), np.float32(np.sqrt(variance))
 
 
 def _kept(frozen, dataset):
@@ -161,12 +185,36 @@ def _kept(frozen, dataset):
     weights = [np.asarray(x).tobytes() for x in jax.tree.leaves(frozen.params)]
     file = Path(dataset.place) / f'latents_{digest(dataset.fingerprint, *weights)}.npy'
     if distributed.primary() and not file.exists():
-        new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
-        with new.open('wb') as out:
-            np.save(out, _prepare(frozen, dataset))
-        new.rename(file)
+        _write(file, _prepare(frozen, dataset))
     distributed.barrier('latents kept')
-    return np.load(file, mmap_mode='r')
+    if not file.exists():  # on a machine of its own
+        _write(file, _prepare(frozen, dataset))
+    try:
+        kept = np.load(file, mmap_mode='r')
+        whole = len(kept) == len(dataset.source)
+    except (ValueError, EOFError):
+        whole = False
+    if not whole:
+        raise OSError(f'{file} does not hold the latents of this data set: delete it')
+    return kept
+
+
+def _write(file, prepared):
+    new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
+    try:
+        with new.open('wb') as out:
+            np.save(out, prepared)
+            out.flush()
+            os.fsync(out.fileno())
+        new.rename(file)
+    except OSError as error:
+        raise OSError(
+            f'the latents cannot be kept in {file.parent} ({error.strerror}): make room, or give '
+            'data that lies where it can be written to'
+        ) from error
+    finally:
+        if new.exists():
+            new.unlink()
 
 
 def _prepare(frozen, dataset):

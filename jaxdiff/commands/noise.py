@@ -99,6 +99,10 @@ def run(job: Job) -> list[epath.Path]:
     return paths
 
 
+def _decode(decode, weights, frames):
+    return jax.lax.map(functools.partial(decode, weights), frames)
+
+
 def forward_branch(
     schedule: Schedule, codec: Codec, images: np.ndarray, seed: int, steps: int = 50
 ) -> film.Branch:
@@ -112,6 +116,6 @@ def forward_branch(
     title = 'forward: from an example to noise'
     return film.Branch(
         title,
-        np.asarray(jax.lax.map(functools.partial(codec.decode, codec.weights), x_t)),
+        np.asarray(jax.jit(_decode, static_argnums=0)(codec.decode, codec.weights, x_t)),
         np.asarray(times),
     )

@@ -45,10 +45,11 @@ def _samples(config, model, dataset):
     draw = sampling.sampler(config, model)
     labels = sampling.choose_labels(None, dataset.class_names, model.num_classes, c.num)
     prompts = list(c.prompts)
-    if model.text and not any(prompts):
+    captions = bool(model.text) and not any(prompts)
+    if captions:
         prompts = data.titles(dataset, c.num)
     prompts = sampling.choose_prompts(prompts, model, c.num)
-    cond = sampling.conditions(model, labels, prompts)
+    cond = sampling.conditions(model, labels, prompts, captions)
 
     def samples(params):
         batches = sampling.draw_all(draw, model, params, cond, config.seed, c.num, c.batch_size)
@@ -88,10 +89,13 @@ def _reconstructions(config, model, dataset):
 
 
 def _held_out(config, dataset):
-    """The split 'test' of a named set that has one, else what it is trained on."""
+    """The split 'test' of a named set that has one and isn't trained on it, else the set itself."""
     c = config.data
-    try:
-        found = data.load(c.name, c.path, c.dir, 'test', c.image_size)
-    except ValueError:
-        return dataset
-    return found._replace(name=f'{found.name}, test')
+    if c.name and 'test' not in c.split:
+        try:
+            found = data.load(c.name, c.path, c.dir, 'test', c.image_size)
+            return found._replace(name=f'{found.name}, test')
+        except ValueError as error:
+            if 'cannot give the split' not in str(error):
+                raise
+    return dataset._replace(name=f'{dataset.name}, trained on')

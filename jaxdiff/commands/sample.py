@@ -83,12 +83,14 @@ def prepare(
     name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{trained.which}_seed{seed}_num{c.num}'
     for key, (_, value) in trained.changed.items():
-        if (short := key.removeprefix('sample.')) not in _NAMED:
-            name += f'_{short}{value}'
+        short = key.removeprefix('sample.')
+        if key.startswith('sample.') and short not in _NAMED:
+            words = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
+            name += f'_{short}{_short(value) if words else value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     if prompts or negative:
-        name += '_prompt' + hashlib.sha256(repr((prompts, negative)).encode()).hexdigest()[:8]
+        name += f'_prompt{_short((prompts, negative))}'
     out = epath.Path(out) if out else trained.folder / name
     check_writable(out.parent)
     for path in _outputs(out, film):
@@ -206,9 +208,12 @@ def choose_prompts(prompts: list[str], model: build.Model, num: int) -> list[str
 
 
 def conditions(
-    model: build.Model, labels: np.ndarray | None, prompts: list[str]
+    model: build.Model, labels: np.ndarray | None, prompts: list[str], captions: bool = False
 ) -> dict[str, np.ndarray]:
     """The conditions of labels and prompts, one of each a sample.
+
+    Args:
+      captions: whether the prompts are captions of data, which may be too long or empty.
 
     Raises: ValueError where a prompt is too long, or some are empty.
     """
@@ -216,9 +221,14 @@ def conditions(
     if prompts:
         unique = list(dict.fromkeys(prompts))
         rows = [unique.index(prompt) for prompt in prompts]
-        found = build.of_texts(model, unique, empty=unique == [''])
+        found = build.of_texts(model, unique, captions or unique == [''], captions)
         cond |= {name: np.asarray(x)[rows] for name, x in found.items()}
     return cond
+
+
+def _short(words):
+    """What stands for words in a file's name."""
+    return hashlib.sha256(repr(words).encode()).hexdigest()[:8]
 
 
 def _away(trained, cond, negative):

@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import latents, pictures, rollback
+from jaxdiff.commands import latents, pictures, rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -80,11 +80,15 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     )
     if before is not None:
         build.check_text(model, before)
+        latents.check_kept(config, folder)
     if model.text and not dataset.captioned:
         raise ValueError(
             f'net.condition={config.net.condition!r}, but {dataset.name} has no captions: give data '
             'that has, or a condition without text'
         )
+    if any(config.sample.prompts):  # those that can't be: now
+        prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
+        sampling.conditions(model, None, prompts)
     return Job(config, folder, dataset, model, frozen, changed)
 
 

@@ -45,7 +45,7 @@ def ssim(x: Array, y: Array, peak: float = 255.0) -> Array:
 
     def mean(v):  # under the window: along one axis, then the other
         for axis in (1, 2):
-            v = jax.vmap(lambda row: jnp.convolve(row, kernel, 'valid'))(
+            v = jax.vmap(lambda row: jnp.convolve(row, kernel, 'valid', precision='highest'))(
                 jnp.moveaxis(v, axis, -1).reshape(-1, v.shape[axis])
             ).reshape(*(n for i, n in enumerate(v.shape) if i != axis), -1)
             v = jnp.moveaxis(v, -1, axis)

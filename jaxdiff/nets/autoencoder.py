@@ -17,9 +17,8 @@ from jaxdiff.nets import check
 from jaxdiff.nets.attention import SelfAttention
 from jaxdiff.nets.layers import GroupNorm, at_least_single, convolution, default_init, upsample
 
-STEM = (
-    2  # the side of the squares of pixels that become channels at first, and pixels again at last
-)
+# The side of the squares of pixels that become channels at first, and pixels again at last.
+STEM = 2
 
 
 def check_size(shape, multipliers):
@@ -27,7 +26,7 @@ def check_size(shape, multipliers):
 
     Args:
       shape: (..., *spatial, c).
-      multipliers: one per level; the sides shrink by 2**levels.
+      multipliers: one per level; the sides shrink by 2 for the stem and for each level but the last.
 
     Raises:
       ValueError: where a side isn't a positive multiple of that, with the nearest that are.

@@ -160,14 +160,14 @@ def everywhere(tree: Any, devices: Sequence[jax.Device]) -> Any:
 
 def local(tree: Any) -> Any:
     """A tree of arrays as those of this process's first device, each whole."""
+    grid = jax.tree.leaves(tree)[0].sharding.mesh
+    if not all(x.is_fully_replicated for x in jax.tree.leaves(tree)):
+        tree = jax.jit(_same, out_shardings=NamedSharding(grid, PartitionSpec()))(tree)
+    return jax.tree.map(lambda x: x.addressable_data(0), tree)
 
-    def get(x):
-        if x.is_fully_replicated:
-            return x.addressable_data(0)
-        whole = NamedSharding(x.sharding.mesh, PartitionSpec())
-        return jax.jit(lambda x: x, out_shardings=whole)(x).addressable_data(0)
 
-    return jax.tree.map(get, tree)
+def _same(tree):
+    return tree
 
 
 def scalar(value: int, where: NamedSharding) -> jax.Array:

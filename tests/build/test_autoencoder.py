@@ -79,6 +79,26 @@ def test_an_example_is_decided_by_its_index_not_by_its_neighbours():
     np.testing.assert_allclose(part, whole[3:7], rtol=1e-5)
 
 
+@pytest.mark.parametrize(
+    'devices, changes, fits',
+    [
+        (1, {}, True),
+        (2, {}, False),
+        (2, {'train__parallel': 'mesh'}, True),
+        (1, {'train__accumulate': 2}, False),
+        (2, {'autoencoder__restart': 0}, True),
+    ],
+)
+def test_unused_codes_are_those_of_the_whole_batch(devices, changes, fits):
+    """Else another number of devices would be another run."""
+    config, _, _ = made(autoencoder__kind='vq', **changes)
+    if fits:
+        build.check_devices(config, devices)
+    else:
+        with pytest.raises(ValueError, match="needs train.accumulate=1, .* train.parallel='mesh'"):
+            build.check_devices(config, devices)
+
+
 def test_sides_that_cannot_shrink_are_refused():
     with pytest.raises(ValueError, match='divisible by 16, got .8, 8.*use 16'):
         made(autoencoder__multipliers='(1, 2, 2, 2)')

@@ -50,6 +50,12 @@ def test_it_goes_on_and_is_planned_as_any_run(run, capsys):
     assert any('operations' in line for line in plan.run(plan.prepare(config)))
 
 
+def test_what_is_trained_on_is_never_called_held_out(tmp_path, capsys):
+    changes = SMALL | {'data__split': 'test', 'train__steps': 1}
+    train.run(train.prepare(configs.load('digits', tiny.overrides(**changes)), str(tmp_path)))
+    assert '355 images of digits, trained on: mean PSNR' in capsys.readouterr().err
+
+
 def test_it_has_no_samples(run):
     with pytest.raises(ValueError, match='holds an autoencoder, which has no samples of its own'):
         sample.prepare(str(run[0]), [])

@@ -37,7 +37,9 @@ def run(workdir, **changes):
 @pytest.fixture(scope='module', params=['kl', 'vq'])
 def autoencoder(request, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('autoencoder') / 'run'
-    return run(workdir, **SMALL, autoencoder__kind=request.param)
+    # Which codes are unused is a matter of the whole batch, which XLA sees on a mesh alone.
+    how = {'kl': 'pmap', 'vq': 'mesh'}[request.param]
+    return run(workdir, **SMALL, autoencoder__kind=request.param, train__parallel=how)
 
 
 @pytest.fixture(scope='module')
@@ -99,6 +101,25 @@ def test_images_are_encoded_once(autoencoder, tmp_path, monkeypatch):
     assert batch['label'].shape == (4,)
 
 
+def test_a_run_that_lost_its_autoencoder_does_not_go_on_in_other_latents(
+    diffusion, autoencoder, tmp_path
+):
+    shutil.copytree(diffusion, tmp_path / 'run')
+    (tmp_path / 'run' / 'codec.safetensors').unlink()
+    changes = IN_LATENTS | {'codec__path': autoencoder, 'train__steps': 8}
+    config = configs.load('digits', tiny.overrides(**changes))
+    with pytest.raises(ValueError, match='codec.safetensors is missing.*restore it from a copy'):
+        train.prepare(config, str(tmp_path / 'run'))
+
+
+def test_latents_that_do_not_vary_are_refused(diffusion):
+    frozen = latents.load(epath.Path(diffusion))
+    width = frozen.model.net.latent_channels * (1 if frozen.model.net.codes else 2)
+    flat = np.full((8, 4, 4, width), -20, np.float16)  # of no variance to speak of
+    with pytest.raises(OSError, match='without a finite mean and deviation above 0'):
+        latents.measure(frozen, flat)
+
+
 def test_it_is_planned(autoencoder):
     config = configs.load('digits', tiny.overrides(**IN_LATENTS, codec__path=autoencoder))
     lines = list(plan.run(plan.prepare(config)))
@@ -111,6 +132,8 @@ def test_it_is_planned(autoencoder):
         ({'codec__path': '/nowhere'}, 'no training run in /nowhere'),
         ({'sample__clip': True}, 'needs sample.clip=False'),
         ({'data__flip': True}, 'goes without data.flip'),
+        ({'codec__path': ''}, 'needs codec.path, the folder of an autoencoder'),
+        ({'model': 'autoencoder'}, "model='autoencoder' is of pixels"),
         ({'data__image_size': 16}, 'is of images of 8x8x1, the data has 16x16x1'),
     ],
 )

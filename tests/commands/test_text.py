@@ -111,6 +111,18 @@ def test_a_model_without_text_takes_no_prompt(random_run):
         sample.prepare(random_run, [], negative='red')
 
 
+def test_captions_that_are_too_long_are_cut_and_prompts_refused_before_work_starts(
+    pictures, tmp_path
+):
+    assert trained(pictures, tmp_path / 'run', text__length=6, train__steps=1)[1].exists()
+    changes = {'data__path': pictures} | TEXT | {'sample__prompts': ('x' * 30,)}
+    with pytest.raises(ValueError, match='has 32 tokens, and the context holds 24'):
+        train.prepare(configs.load('digits', tiny.overrides(**changes)), str(tmp_path / 'new'))
+    without = tiny.overrides(sample__prompts=('red',))
+    with pytest.raises(ValueError, match='this model knows no text'):
+        train.prepare(configs.load('digits', without), str(tmp_path / 'new'))
+
+
 def test_data_without_captions_cannot_train_it(tmp_path):
     config = configs.load('digits', tiny.overrides(**TEXT | {'data__name': 'digits'}))
     with pytest.raises(ValueError, match="net.condition='text', but digits has no captions"):
