@@ -13,6 +13,7 @@ from jaxdiff.build import autoencoder, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, learned, loss, times, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
+from jaxdiff.nets import convolve
 from jaxdiff.training import parallel, posthoc
 
 
@@ -23,8 +24,11 @@ def training_loss(
 
     A bound is in bits per dimension.
     """
-    if config.model == 'autoencoder':
-        return autoencoder.loss(config, model)
+    losses = autoencoder.loss if config.model == 'autoencoder' else _diffusion_loss
+    return convolve.in_reverse_mode(losses(config, model))
+
+
+def _diffusion_loss(config, model):
     c = config.loss
     weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
 
