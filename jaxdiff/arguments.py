@@ -4,7 +4,7 @@ import argparse
 import functools
 
 # Keys that may differ from the run's: how it is sampled from, and where what reads texts lies.
-_OF_SAMPLING = ('sample.', 'text.path', 'text.tokenizer', 'text.vocabulary')
+_OF_SAMPLING = ('sample.', 'degradation.', 'text.path', 'text.tokenizer', 'text.vocabulary')
 
 
 def parse(given: list[str]) -> argparse.Namespace:
@@ -48,6 +48,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     sample.add_argument('--prompt', nargs='+', help='texts to draw, in turn')
     sample.add_argument('--negative', help='a text that guidance leads away from')
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
+    _from_images(sample)
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
@@ -112,6 +113,27 @@ def parse(given: list[str]) -> argparse.Namespace:
     if unknown:
         commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown)}')
     return args
+
+
+def _from_images(parser):
+    group = parser.add_argument_group('samples from images')
+    group.add_argument('--image', nargs='+', help='images to start from, taken in turn')
+    group.add_argument('--examples', help="or those of a split of the run's data: 'test[:16]'")
+    group.add_argument('--mask', nargs='+', help='white where to draw; by default the transparency')
+    group.add_argument(
+        '--degrade',
+        action='store_true',
+        help='the images are whole: measure them first, then tell how near the samples come',
+    )
+    group.add_argument(
+        '--method', help='sdedit, invert, interpolate, replacement, repaint, ddnm, dps or pigdm'
+    )
+    group.add_argument('--strength', type=float, help='sdedit: how far towards the noise, 0 to 1')
+    group.add_argument(
+        '--task', help='what ddnm, dps and pigdm undo: super_resolution, inpaint, colorize …'
+    )
+    group.add_argument('--source-label', help='invert, interpolate: the class of the images')
+    group.add_argument('--source-prompt', help='invert, interpolate: what the images show')
 
 
 def _config(parser):

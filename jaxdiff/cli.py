@@ -66,13 +66,15 @@ def _train(args):
 def _sample(args):
     flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
     flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
+    method = args.method or (None if args.strength is None else 'sdedit')
+    flags |= {'method': method, 'task': args.task, 'strength': args.strength}
     overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
     overrides += args.overrides
     devices.use_cores(count=args.devices)
     _quiet()
     _join(args)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of many processes JAX makes a notice of it
-    from jaxdiff.commands import sample
+    from jaxdiff.commands import images, sample
 
     job = sample.prepare(
         args.workdir,
@@ -84,6 +86,11 @@ def _sample(args):
         labels=args.label,
         prompts=args.prompt,
         negative=args.negative,
+        images=images.Request(
+            tuple(args.image or ()), args.examples, tuple(args.mask or ()), args.degrade
+        ),
+        source_label=args.source_label,
+        source_prompt=args.source_prompt,
         out=args.out,
         film=args.film,
         overwrite=args.overwrite,

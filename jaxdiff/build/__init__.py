@@ -5,7 +5,7 @@ checked config.
 """
 
 from jaxdiff.build.autoencoder import Autoencoder, reconstruct
-from jaxdiff.build.check import check, check_devices, decides
+from jaxdiff.build.check import check, check_devices, decides, guided
 from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
 from jaxdiff.build.model import (
     Model,
@@ -34,6 +34,7 @@ __all__ = [
     'driver',
     'flops',
     'gammas',
+    'guided',
     'init',
     'model',
     'noise_schedule',

@@ -22,6 +22,7 @@ CHOICES = {
     'loss.times': ('low_discrepancy', 'independent'),
     'loss.distribution': tuple(names.DISTRIBUTIONS),
     'model': ('diffusion', 'autoencoder'),
+    'task': ('', *names.DEGRADATIONS),
     'autoencoder.kind': ('kl', 'vq'),
     'net.name': tuple(names.NETS),
     'net.condition': ('', 'class', 'text', 'class+text'),
@@ -35,11 +36,17 @@ CHOICES = {
     'sample.variance': ('small', 'large', 'learned'),
     'sample.variable': ('t', 'sigma'),
     'sample.grid': tuple(names.GRIDS),
+    'sample.method': ('', *names.WHOLE, *names.PARTS, *names.LINEAR),
+    'sample.task': ('', *names.LINEAR_TASKS),
+    'sample.covariance': ('isotropic', 'jacobian'),
 }
 # The least and the largest allowed; None is no bound.
 RANGES = {
     'seed': (0, 2**31 - 1),
     'data.image_size': (0, None),
+    'degradation.factor': (2, None),
+    'degradation.blur': (0.1, None),
+    'degradation.noise': (0, None),
     'diffusion.sigma_data': (1e-6, None),
     'diffusion.sigma_min': (1e-9, None),
     'diffusion.sigma_max': (1e-6, None),
@@ -111,6 +118,10 @@ RANGES = {
     'sample.guidance_to': (0, 1),
     'sample.guidance_rescale': (0, 1),
     'sample.threshold': (0, 100),
+    'sample.strength': (0, 1),
+    'sample.jump': (1, None),
+    'sample.resamplings': (1, None),
+    'sample.dps_scale': (0, None),
     'sample.num': (1, None),
     'sample.batch_size': (1, None),
 }
@@ -162,6 +173,10 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f'autoencoder.multipliers must be positive, got {config.autoencoder.multipliers}'
         )
+    if config.task and config.model != 'diffusion':
+        raise ValueError(f"task={config.task!r} needs model='diffusion', got {config.model!r}")
+    if config.task and config.codec.dequantize:
+        raise ValueError(f'task={config.task!r} goes without codec.dequantize')
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
@@ -171,6 +186,7 @@ def check(config: ConfigDict) -> None:
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)
+    _check_method(config)
 
 
 def _check_diffusion(c):
@@ -291,6 +307,42 @@ def _check_sample(config):
         times_of(c, schedule, names.PREDICTIONS[d.prediction](d))
 
 
+def _check_method(config):
+    c = config.sample
+    if c.method and config.task:
+        raise ValueError(
+            f'a model of task={config.task!r} is shown the image: it takes no sample.method, got '
+            f'{c.method!r}'
+        )
+    if c.method and c.cfgpp:
+        raise ValueError(f'sample.method={c.method!r} goes without sample.cfgpp')
+    if bool(c.task) != (c.method in names.LINEAR):
+        raise ValueError(
+            f'sample.task ({", ".join(names.LINEAR_TASKS)}) and a sample.method that undoes it '
+            f'({", ".join(names.LINEAR)}) need each other, got {c.task!r} and {c.method!r}'
+        )
+    if c.task and (config.codec.name != 'pixels' or config.codec.dequantize):
+        raise ValueError(
+            f'sample.method={c.method!r} measures pixels: it needs a model of pixels, without '
+            "codec.dequantize; in latents 'replacement', 'repaint' and 'sdedit' work"
+        )
+    if c.method == 'repaint' and c.sampler in names.REMEMBERING:
+        raise ValueError(
+            f"sample.method='repaint' goes back and forth, which sample.sampler={c.sampler!r} cannot, "
+            f'as it remembers earlier steps: take {_without(names.REMEMBERING)}'
+        )
+    if c.method in ('invert', 'interpolate') and (c.sampler not in names.BOTH_WAYS or c.eta):
+        raise ValueError(
+            f'sample.method={c.method!r} walks to the noise and back by one deterministic step at a '
+            f'time: it needs sample.sampler of {", ".join(names.BOTH_WAYS)} and sample.eta=0, got '
+            f'{c.sampler!r} and {c.eta}'
+        )
+
+
+def _without(left_out):
+    return ', '.join(name for name in names.SAMPLERS if name not in left_out)
+
+
 def check_devices(config: ConfigDict, devices: int) -> None:
     """Raises a ValueError where the config's batch and mesh can't be spread over so many devices."""
     batch, parts, fsdp = config.train.batch_size, config.train.accumulate, config.train.fsdp
@@ -327,5 +379,7 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
+    if key.startswith('degradation.'):  # of a model without a task, how it is sampled from
+        return bool(config.task)
     free = ('data.dir', 'net.remat', 'ema.snapshot_every', *TEXT_FILES)
     return not key.startswith('sample.') and key not in free

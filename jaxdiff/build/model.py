@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import codecs, data, text
-from jaxdiff.build import autoencoder, names
+from jaxdiff.build import autoencoder, names, tasks
 from jaxdiff.build.autoencoder import Autoencoder
 from jaxdiff.build.text import text_encoder
 from jaxdiff.diffusion import denoiser, learned, prediction, schedule
@@ -33,6 +33,7 @@ class Model(NamedTuple):
     num_classes: int  # 0: without labels
     text: text.Encoder | None  # that reads prompts; its weights are None where it is trained too
     dtype: str  # of the parameters: 'float32', or 'float64'
+    task: tasks.Task | None = None  # of a model that is shown a picture
 
 
 def dataset(config: ConfigDict) -> data.Dataset:
@@ -78,6 +79,9 @@ def model(
         )
     num_classes = num_classes if 'class' in c.condition else 0
     encoder = text_encoder(config)
+    task = None
+    if config.task:
+        task = tasks.task(config, config.task, data_shape, levels, shape)
     net = names.NETS[c.name](
         c,
         shape,
@@ -86,6 +90,7 @@ def model(
         dropout=c.dropout,
         num_classes=num_classes,
         text_width=encoder.width if encoder else 0,
+        image_channels=tasks.channels(task, data_shape) if task else 0,
         dtype=c.dtype,
         remat=c.remat,
     )
@@ -103,6 +108,7 @@ def model(
         num_classes,
         encoder,
         'float64' if c.dtype == 'float64' else 'float32',
+        task,
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
     return made
@@ -143,6 +149,8 @@ def _example(model):
     if model.text:
         cond['text'] = jnp.zeros((1, model.text.length, model.text.width))
         cond['mask'] = jnp.ones((1, model.text.length), bool)
+    if model.task:
+        cond['image'] = jnp.zeros((1, *model.shape[:-1], model.net.image_channels))
     return jnp.zeros((1, *model.shape)), jnp.zeros(1), cond
 
 

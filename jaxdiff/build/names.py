@@ -3,7 +3,16 @@
 import optax
 
 from jaxdiff import nets
-from jaxdiff.diffusion import denoiser, grid, loss, prediction, samplers, schedule, times
+from jaxdiff.diffusion import (
+    degradation,
+    denoiser,
+    grid,
+    loss,
+    prediction,
+    samplers,
+    schedule,
+    times,
+)
 
 # config.diffusion -> Schedule. Those that preserve variance can be shifted and have a zero end.
 VARIANCE_PRESERVING = {
@@ -52,6 +61,16 @@ DISTRIBUTIONS = {
     'logit_normal': lambda u, c, s: times.logit_normal(u, c.time_mean, c.time_std),
 }
 
+# (config.degradation, the data's shape) -> Degradation
+DEGRADATIONS = {
+    'super_resolution': lambda c, shape: degradation.super_resolution(shape, c.factor, c.noise),
+    'inpaint': lambda c, shape: degradation.inpainting(c.noise),
+    'colorize': lambda c, shape: degradation.colorization(shape, c.noise),
+    'deblur': lambda c, shape: degradation.deblurring(shape, c.blur, c.noise),
+    'denoise': lambda c, shape: degradation.denoising(c.noise),
+    'sketch': lambda c, shape: degradation.sketching(),
+}
+
 # (Schedule, config.sample) -> Sampler
 SAMPLERS = {
     'annealed_langevin': lambda s, c: samplers.annealed_langevin(
@@ -77,6 +96,15 @@ SAMPLERS = {
     'rk4': lambda s, c: samplers.rk4(s, c.variable),
     'unipc': lambda s, c: samplers.unipc(s, c.order),
 }
+# Samplers that remember earlier steps, and those whose steps go either way.
+REMEMBERING = ('deis', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_3m', 'ode_adaptive', 'unipc')
+BOTH_WAYS = ('ddim', 'euler', 'heun', 'rk4')
+# Methods of sampling from images: from whole ones, from parts, and from what was measured of them.
+WHOLE = ('sdedit', 'invert', 'interpolate')
+PARTS = ('replacement', 'repaint')
+LINEAR = ('ddnm', 'dps', 'pigdm')
+# The degradations that they undo.
+LINEAR_TASKS = tuple(name for name in DEGRADATIONS if name != 'sketch')
 # (Schedule, config.sample, latest time) -> times [steps + 1]
 GRIDS = {
     'uniform': lambda s, c, t: grid.uniform(c.steps, t),

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import conditions, names
+from jaxdiff.build import conditions, editing, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
 from jaxdiff.diffusion.gaussian import gaussian
@@ -22,9 +22,11 @@ def sampling(
 ) -> Callable[[Any, dict, Array], Array]:
     """The whole of a sampling run as one pure function, to be compiled once per batch shape.
 
-    Returns: (params, cond, keys [b], away=None) -> images, uint8 [b, h, w, c]; with `film` those of
-    every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see `conditions`;
-    `away` another one, that guidance leads away from: by default that of nothing.
+    Returns: (params, cond, keys [b], away=None, given=None) -> images, uint8 [b, h, w, c]; with
+    `film` those of every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see
+    `conditions`; `away` another one, that guidance leads away from: by default that of nothing;
+    `given` are images and what is known of them, see `editing`, and under 'source' the condition
+    that they are of: by default nothing.
     """
     c = config.sample
     fixed_times = model.schedule and visited(config, model)
@@ -53,7 +55,7 @@ def sampling(
             guided = guidance.limited(guided, denoise, c.guidance_to, c.guidance_from)
         return guided
 
-    def draw(params, cond, keys, away=None):
+    def draw(params, cond, keys, away=None, given=None):
         schedule = schedule_of(model, params)
         times = visited(config, model, params) if fixed_times is None else fixed_times
         sampler = names.SAMPLERS[c.sampler](schedule, c)
@@ -67,11 +69,20 @@ def sampling(
             sampler = guidance.cfgpp(sampler, schedule, clipped(denoise_away), c.guidance)
         elif c.guidance != 1:
             denoise = guide(denoise, denoise_away)
-        denoise = clipped(denoise)
+        denoise = editing.informed(config, model, schedule, denoise, clipped, given)
         start, walk = jax.vmap(jax.random.split, out_axes=1)(keys)
-        prior = gaussian(schedule).prior
-        x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
-        decode = functools.partial(model.codec.decode, params.get('codec', ()))
+        weights = params.get('codec', ())
+        if c.method in names.WHOLE:
+            source = conditions.hide(model, told, jnp.ones(keys.shape[:1], bool))
+            source = conditions.told(model, params, given.get('source', source))
+            source = clipped(denoise_with(params, source))
+            asked = (schedule, sampler, source, weights, start, times, given)
+            x_1 = editing.start(config, model, *asked)
+        else:
+            prior = gaussian(schedule).prior
+            x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
+        sampler = editing.steered(config, model, schedule, sampler, weights, start, given)
+        decode = functools.partial(model.codec.decode, weights)
         record = (lambda state: decode(state.x)) if film else None
         state, frames = run(walk, denoise, sampler, x_1, times, record)
         if film:
@@ -85,8 +96,10 @@ def visited(config: ConfigDict, model: Model, params: Any = None) -> Array:
     """The times that a sampling run visits, [steps + 1]; `params` are asked for a learned schedule."""
     schedule = schedule_of(model, params)
     if model.schedule:
-        return times_of(config.sample, schedule, model.prediction)
-    return names.GRIDS[config.sample.grid](schedule, config.sample, 1.0)  # its alpha is nowhere 0
+        times = times_of(config.sample, schedule, model.prediction)
+    else:
+        times = names.GRIDS[config.sample.grid](schedule, config.sample, 1.0)  # alpha is nowhere 0
+    return editing.times_of(config, times)
 
 
 def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) -> Array:

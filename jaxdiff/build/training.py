@@ -39,7 +39,7 @@ def _diffusion_loss(config, model):
             keys
         )
         hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
-        cond = {name: batch[name] for name in conditions.shapes(model, len(hidden))}
+        cond = conditions.of_batch(model, batch, keys)
         cond = conditions.told(model, params, conditions.hide(model, cond, hidden))
         dropout = drop if config.net.dropout else None
         x0 = model.codec.encode(encode, batch['image'])

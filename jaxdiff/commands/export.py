@@ -73,6 +73,11 @@ def prepare(
             '--out ….stablehlo is for models of classes or none: a text goes through a tokenizer, '
             'which such a program cannot hold; export the parameters as .safetensors'
         )
+    if sampler and (run.config.task or run.config.sample.method):
+        raise ValueError(
+            '--out ….stablehlo is for samplers that start from noise alone, not from images; export '
+            'the parameters as .safetensors'
+        )
     check_writable(path.parent)
     for each in _outputs(path):
         if each.exists() and not overwrite:

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from jaxdiff import build, codecs, config as configs, data, distributed
 from jaxdiff.commands import run as runs
 from jaxdiff.data.fingerprint import digest
-from jaxdiff.data.source import read, stack
+from jaxdiff.data.source import PIXELS, read, stack
 from jaxdiff.interop import safetensors
 from jaxdiff.paths import in_bucket
 from jaxdiff.training import checkpoint, parallel
@@ -123,10 +123,10 @@ def save(frozen: Frozen, workdir: epath.Path) -> None:
 
 
 class Prepared:
-    """A source whose images are what `Codec.prepare` made of them."""
+    """A source whose images are what `Codec.prepare` made of them, which `pixels` keeps beside it."""
 
-    def __init__(self, source: Any, prepared: np.ndarray):
-        self._source, self._prepared = source, prepared
+    def __init__(self, source: Any, prepared: np.ndarray, pixels: bool = False):
+        self._source, self._prepared, self._pixels = source, prepared, pixels
 
     def __len__(self) -> int:
         return len(self._source)
@@ -136,15 +136,17 @@ class Prepared:
 
     def __getitems__(self, examples: list[int]) -> list[dict]:
         found = read(self._source, examples)
-        return [e | {'image': self._prepared[i]} for e, i in zip(found, examples)]
+        kept = [{PIXELS: e['image']} if self._pixels else {} for e in found]
+        return [e | {'image': self._prepared[i]} | k for e, i, k in zip(found, examples, kept)]
 
 
 def settle(
-    frozen: Frozen, dataset: data.Dataset, workdir: epath.Path
+    frozen: Frozen, dataset: data.Dataset, workdir: epath.Path, pixels: bool = False
 ) -> tuple[Frozen, data.Dataset]:
     """The autoencoder with its shift and scale measured and kept, and the data in its latents.
 
-    What the encoder says of each image is computed once, and kept where the data set lies.
+    What the encoder says of each image is computed once, and kept where the data set lies. With
+    `pixels` the images stand beside it.
     """
     prepared = _kept(frozen, dataset)
     if not frozen.measured:
@@ -152,7 +154,7 @@ def settle(
         frozen = frozen._replace(shift=shift, scale=scale, measured=True)
         if distributed.primary():
             save(frozen, workdir)
-    return frozen, dataset._replace(source=Prepared(dataset.source, prepared))
+    return frozen, dataset._replace(source=Prepared(dataset.source, prepared, pixels))
 
 
 def measure(frozen: Frozen, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -10,8 +10,8 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data, distributed
-from jaxdiff.commands import sample as sampling
-from jaxdiff.data.source import read, stack
+from jaxdiff.commands import images, sample as sampling
+from jaxdiff.data.source import PIXELS, read, stack
 from jaxdiff.evaluation.images import WINDOW, psnr, ssim
 from jaxdiff.training import parallel
 from jaxdiff.viz import grid
@@ -50,12 +50,18 @@ def _samples(config, model, dataset):
         prompts = data.titles(dataset, c.num)
     prompts = sampling.choose_prompts(prompts, model, c.num)
     cond = sampling.conditions(model, labels, prompts, captions)
+    shown = ()
+    if model.task:
+        given = images.Given(_some(_held_out(config, dataset), c.num), None, model.task, True, {})
+        start = images.start(given, config, model, c.num, config.seed)
+        cond, shown = cond | start.cond, start.shown
 
     def samples(params):
         batches = sampling.draw_all(draw, model, params, cond, config.seed, c.num, c.batch_size)
-        return sampling.picture(np.concatenate(list(batches)), labels, prompts), {
-            'prompts': prompts
-        }
+        found = np.concatenate(list(batches))
+        if shown:
+            return sampling.beside(shown, found), {}
+        return sampling.picture(found, labels, prompts), {'prompts': prompts}
 
     return samples
 
@@ -86,6 +92,14 @@ def _reconstructions(config, model, dataset):
         return grid.tile(np.concatenate(shown), columns=len(shown[0])), told
 
     return reconstructions
+
+
+def _some(dataset, num):
+    """At most so many images of a data set, spread evenly over it."""
+    n = len(dataset.source)
+    rows = np.linspace(0, n, min(n, num), endpoint=False).astype(int)
+    batch = stack(read(dataset.source, rows.tolist()))
+    return batch.get(PIXELS, batch['image'])
 
 
 def _held_out(config, dataset):

@@ -130,7 +130,7 @@ def run(job: Job) -> epath.Path | None:
 
 
 def _in_latents(job):
-    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir)
+    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir, bool(job.config.task))
     model = job.model._replace(codec=frozen.codec())
     return job._replace(dataset=dataset, model=model, frozen=frozen)
 
