@@ -176,7 +176,7 @@ def check(config: ConfigDict) -> None:
     if config.task and config.model != 'diffusion':
         raise ValueError(f"task={config.task!r} needs model='diffusion', got {config.model!r}")
     if config.task and config.codec.dequantize:
-        raise ValueError(f'task={config.task!r} goes without codec.dequantize')
+        raise ValueError(f'task={config.task!r} works without codec.dequantize only')
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
@@ -325,6 +325,11 @@ def _check_method(config):
         raise ValueError(
             f'sample.method={c.method!r} measures pixels: it needs a model of pixels, without '
             "codec.dequantize; in latents 'replacement', 'repaint' and 'sdedit' work"
+        )
+    if c.method == 'ddnm' and config.degradation.noise:
+        raise ValueError(
+            "sample.method='ddnm' takes what was measured as it is: it needs degradation.noise=0, got "
+            f"{config.degradation.noise}; 'pigdm' and 'dps' take noise"
         )
     if c.method == 'repaint' and c.sampler in names.REMEMBERING:
         raise ValueError(

@@ -80,6 +80,9 @@ def find(
     model = build.model(config, data['shape'], data['levels'], len(names), codec)
     build.check_text(model, made)
     changed = configs.differences(trained, config)
+    for key, (old, new) in changed.items():
+        if build.decides(key, config):
+            raise ValueError(f'{key} is what the run was trained with, {old!r}: it cannot be {new!r}')
     return Run(folder, step, which, ema_width, config, changed, model, made)
 
 
