@@ -51,6 +51,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     _from_images(sample)
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
+    sample.add_argument(
+        '--no-words', action='store_true', help='leave prompts out of what is written'
+    )
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
     sample.add_argument(
         '--devices', type=_positive, help='CPU devices to make; by default the cores'
@@ -66,6 +69,10 @@ def parse(given: list[str]) -> argparse.Namespace:
 
     checkpoints = add('checkpoints', help="list a run's checkpoints")
     checkpoints.add_argument('--workdir', required=True, help="a training run's folder")
+
+    show = add('show', help='what made a file, and the command that makes it again')
+    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .json of jaxdiff')
+    show.add_argument('--json', action='store_true', help='all that it says, as JSON')
 
     export = add('export', help="a run's parameters or sampler for other programs")
     export.add_argument('--workdir', required=True, help="a training run's folder")
@@ -103,7 +110,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(given)
     args.overrides, unknown = _overrides(rest)
-    if args.command in ('checkpoints', 'launch', 'prepare'):  # no config
+    if args.command in ('checkpoints', 'launch', 'prepare', 'show'):  # no config
         unknown = rest
     elif args.command in ('sample', 'export'):  # the rest of the config is the run's
         unknown = [

@@ -1,5 +1,6 @@
 """The command line: calls what `arguments` reads, and prints."""
 
+import json
 import os
 import signal
 import sys
@@ -91,6 +92,7 @@ def _sample(args):
         ),
         source_label=args.source_label,
         source_prompt=args.source_prompt,
+        words=not args.no_words,
         out=args.out,
         film=args.film,
         overwrite=args.overwrite,
@@ -117,6 +119,15 @@ def _checkpoints(args):
 
     table = checkpoints.table(args.workdir)
     return lambda: [table]
+
+
+def _show(args):
+    _without_accelerators()
+    from jaxdiff.commands import show
+
+    made = show.read(args.file)
+    shown = json.dumps(made, indent=2) if args.json else show.text(args.file, made)
+    return lambda: [shown]
 
 
 def _export(args):
@@ -185,6 +196,7 @@ _COMMANDS = {
     'launch': _launch,
     'plan': _plan,
     'prepare': _prepare,
+    'show': _show,
 }
 
 

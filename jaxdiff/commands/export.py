@@ -91,7 +91,7 @@ def prepare(
             f'a sampler holds at most {stablehlo.LARGEST:,} bytes of parameters, and these are '
             f'{size:,}: export them as .safetensors'
         )
-    made = {'made_by': 'jaxdiff export', **runs.origin(run)}
+    made = {'made_by': 'jaxdiff export', **runs.origin(run), 'out': str(path)}
     return Job(run.config, run.model, params, path, platforms, made)
 
 

@@ -95,7 +95,7 @@ def run(job: Job) -> list[epath.Path]:
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
     grid.save_png(paths[0], film.figure(branches, rows=len(job.images)), job.made)
-    film.animation(paths[1], branches)
+    film.animation(paths[1], branches, job.made)
     return paths
 
 

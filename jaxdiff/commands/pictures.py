@@ -33,7 +33,9 @@ def of(
         drawn, told = draw(params)
         if distributed.primary():
             path.parent.mkdir(exist_ok=True)
+            generated = config.model == 'diffusion'
             made_by = {'made_by': 'jaxdiff train', 'step': step, 'run': made} | told
+            made_by |= {'generated': generated}
             grid.save_png(path, drawn, made_by)
         return path
 

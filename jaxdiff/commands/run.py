@@ -144,6 +144,7 @@ def origin(run: Run) -> dict:
         'workdir': str(run.folder),
         'step': run.step,
         'parameters': run.which,
+        'changed': {k: new for k, (_, new) in run.changed.items() if not k.startswith('sample.')},
         'sample': run.config.sample.to_dict(),
         'run': run.made,
         'versions': manifest.versions(),

@@ -1,6 +1,7 @@
 """`jaxdiff sample`: from a run's checkpoint to pictures."""
 
 import hashlib
+import json
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -56,6 +57,7 @@ def prepare(
     images: image_inputs.Request = image_inputs.Request(),
     source_label: str | None = None,
     source_prompt: str | None = None,
+    words: bool = True,
     out: str | None = None,
     film: bool = False,
     overwrite: bool = False,
@@ -74,6 +76,7 @@ def prepare(
       images: that samples are made from, taken in turn; there are as many samples where
         `overrides` don't say, and no classes where `labels` don't.
       source_label, source_prompt: what these are of, where the method walks back to their noise.
+      words: whether prompts are kept in what is written.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
 
     Raises:
@@ -99,9 +102,11 @@ def prepare(
         cond |= start.cond
     start = _with_source(start, trained, source_label, source_prompt)
     made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
-    made |= {'prompts': prompts, 'negative': negative}
+    made |= {'generated': True, 'film': film, 'prompts': prompts, 'negative': negative}
     if given:
         made |= {'images': given.made, 'source': [source_label, source_prompt]}
+    if not words:
+        made, texts = _without_words(made), []
     name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{trained.which}_seed{seed}_num{c.num}'
     for key, (_, value) in trained.changed.items():
@@ -114,7 +119,7 @@ def prepare(
     if given:
         name += f'_images{_short((given.made, source_label, source_prompt))}'
     if prompts or negative:
-        name += f'_prompt{_short((prompts, negative))}'
+        name += f'_prompt{_short((prompts, negative)) if words else ""}'
     out = epath.Path(out) if out else trained.folder / name
     check_writable(out.parent)
     for path in _outputs(out, film):
@@ -153,7 +158,7 @@ def run(job: Job) -> list[epath.Path]:
         if distributed.primary():
             branch = reverse_branch(job.config, job.model, job.params, frames)
             grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
-            films.animation(_film(job.out, '.gif'), [branch])
+            films.animation(_film(job.out, '.gif'), [branch], job.made)
     return _outputs(job.out, job.film)
 
 
@@ -300,6 +305,18 @@ def _with_source(start, trained, label, prompt):
     return start._replace(given=start.given | {'source': source})
 
 
+def _without_words(made):
+    """What is written without any prompt, but for which there were."""
+    source = made.get('source') or [None, None]
+    words = ('prompt', made['prompts']), ('negative', made['negative']), ('source-prompt', source[1])
+    left_out = [name for name, there in words if there]
+    sample = made['sample'] | {'prompts': ['']}
+    config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}
+    made = made | {'sample': sample, 'run': made['run'] | {'config': config}}
+    made |= {'prompts': None, 'negative': None, 'words_left_out': left_out or ['prompt']}
+    return made | ({'source': [source[0], None]} if 'source' in made else {})
+
+
 def _nearness(start, samples):
     """How near the samples, and what they are made from, come to the whole images; {} unknown."""
     if start is None or start.whole is None:
@@ -340,6 +357,7 @@ def write(
     the npz, and the picture has each sample to the right of them.
     """
     arrays = {'samples': samples} if labels is None else {'samples': samples, 'labels': labels}
+    arrays['made'] = np.array(json.dumps(made))
     if prompts:
         arrays['prompts'] = np.array(prompts)
     shown = start.shown if start else ()

@@ -10,6 +10,17 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
 
+# https://www.iptc.org/std/photometadata/specification, Digital Source Type
+_XMP = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType='
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    '</rdf:RDF></x:xmpmeta>'
+)
+
+
 def tile(images: np.ndarray, columns: int | None = None, zoom: int | None = None) -> np.ndarray:
     """Images uint8 [n, h, w, c] as one picture [H, W, 3], row by row on white, one pixel apart.
 
@@ -42,10 +53,15 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
 
 
 def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
-    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata."""
+    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata.
+
+    Where it says that it is 'generated', IPTC's digital source type says so to other programs.
+    """
     info = PngInfo()
     info.add_text('Software', 'jaxdiff')
     info.add_text('jaxdiff', json.dumps(made))
+    if made.get('generated'):
+        info.add_itxt('XML:com.adobe.xmp', _XMP)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'PNG', pnginfo=info)
     path.write_bytes(buffer.getvalue())

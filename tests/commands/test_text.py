@@ -9,7 +9,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import build, config as configs
-from jaxdiff.commands import export, noise, sample, train
+from jaxdiff.commands import export, noise, sample, show, train
 from jaxdiff.viz import grid
 
 COLOURS = {'black': 0, 'grey': 128, 'white': 255}
@@ -149,3 +149,21 @@ def test_what_is_asked_for_is_drawn(pictures, tmp_path):
     found = drawn(str(run), tmp_path / 'a', prompts=[f'a {name} square' for name in COLOURS])
     means = found['samples'].reshape(2, 3, -1).mean((0, 2))
     np.testing.assert_allclose(means, list(COLOURS.values()), atol=40)
+
+
+def test_prompts_are_left_out_of_what_is_written_where_that_is_asked(run, tmp_path):
+    words = {'prompts': ['a black square'], 'negative': 'a white square'}
+    job = sample.prepare(run, [], words=False, film=True, out=str(tmp_path / 'a'), **words)
+    files = sample.run(job)
+    assert len(files) == 4 and 'black' not in sample.prepare(run, [], words=False, **words).out.name
+    for file in files:
+        content = file.read_bytes()
+        if file.suffix == '.npz':
+            with np.load(file) as arrays:
+                content = b''.join(str(arrays[name]).encode() for name in arrays)
+        assert b'black' not in content and b'white' not in content
+    made = show.read(str(tmp_path / 'a.png'))
+    assert 'left out on request' in show.text('a.png', made)
+    assert show.command(made).count('…') == 2
+    with_words = np.array(drawn(run, tmp_path / 'b', **words)['samples'])
+    np.testing.assert_array_equal(np.load(tmp_path / 'a.npz')['samples'], with_words)

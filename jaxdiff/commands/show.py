@@ -1,0 +1,201 @@
+"""`jaxdiff show`: what made a file, and the command that makes it again."""
+
+import json
+import shlex
+import zipfile
+from typing import Any
+
+import numpy as np
+import safetensors
+from etils import epath
+from PIL import Image
+
+from jaxdiff import config as configs
+from jaxdiff.configs import default
+
+_LEFT_OUT = '…'  # stands where words were left out
+
+
+def read(file: str) -> dict:
+    """How a file that jaxdiff wrote was made: a .png, .gif, .npz, .safetensors or a sampler's .json.
+
+    Raises: ValueError where it can't be read or doesn't say; FileNotFoundError where there is none.
+    """
+    path = epath.Path(file)
+    if not path.exists():
+        raise FileNotFoundError(f'there is no file {file}')
+    if path.suffix not in _READERS:
+        raise ValueError(f'{file}: what says how it was made ends in {", ".join(_READERS)}')
+    try:
+        made = _READERS[path.suffix](path)
+    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise ValueError(f'{file} cannot be read: {error}') from error
+    if not isinstance(made, dict) or 'made_by' not in made:
+        raise ValueError(f'{file} does not say how it was made: jaxdiff did not write it, or not so')
+    return made
+
+
+def text(file: str, made: dict) -> str:
+    """The lines that say how a file was made, the command last."""
+    run = made.get('run') or made
+    rows = [('file', f'{file}: {_kind(made)}'), ('made by', _versions(made))]
+    if 'workdir' in made:
+        rows.append(('model', f'{made["workdir"]}, step {made["step"]}, {made["parameters"]}'))
+    elif 'step' in made:
+        rows.append(('model', f'step {made["step"]} of the run itself'))
+    data, digest = run['data'], configs.digest(run['config'])
+    rows.append(('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}'))
+    rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
+    if made.get('words_left_out'):
+        rows.append(('prompts', 'left out on request'))
+    if 'sample' in made:
+        c = made['sample']
+        rows.append(
+            ('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}')
+        )
+    rows.append(('again', shlex.join(command(made))))
+    width = max(len(label) for label, _ in rows)
+    return '\n'.join(f'{label:<{width}}  {value}' for label, value in rows)
+
+
+def command(made: dict) -> list[str]:
+    """The command that makes it again, as it would be typed now.
+
+    Words that were left out stand as '…'. What was sampled with is compared with what the run's
+    folder, where it is still there, says now.
+    """
+    return ['jaxdiff', *_COMMANDS[made['made_by']](made)]
+
+
+def _sample(made):
+    out = ['sample', '--workdir', made['workdir'], *_which(made), '--seed', str(made['seed'])]
+    if made.get('labels'):
+        out += ['--label', *made['labels']]
+    left_out = made.get('words_left_out', ())
+    for flag, words in (('prompt', made.get('prompts')), ('negative', made.get('negative'))):
+        words = [words] if isinstance(words, str) else words or ()
+        out += [f'--{flag}', *words] if words else []
+        out += [f'--{flag}', _LEFT_OUT] if f'{flag}' in left_out else []
+    images = made.get('images') or {}
+    for flag, given in (('image', images.get('files')), ('mask', images.get('mask'))):
+        out += [f'--{flag}', *given] if given else []
+    out += ['--examples', images['examples']] if 'examples' in images else []
+    out += ['--degrade'] if images.get('degraded_here') else []
+    for flag, word in zip(('label', 'prompt'), made.get('source') or ()):
+        out += [f'--source-{flag}', word] if word is not None else []
+    out += ['--source-prompt', _LEFT_OUT] if 'source-prompt' in left_out else []
+    out += ['--film'] if made.get('film') else []
+    out += ['--no-words'] if left_out else []
+    return [*out, *_changes(made)]
+
+
+def _export(made):
+    out = ['export', '--workdir', made['workdir'], *_which(made), '--out', made['out']]
+    return [*out, *(_changes(made) if made['out'].endswith('.stablehlo') else ())]
+
+
+def _train(made):
+    return ['train', *_config((made.get('run') or made)['config']), '--workdir', 'NEW_FOLDER']
+
+
+def _noise(made):
+    out = ['noise', *_config(made['config']), '--seed', str(made['seed'])]
+    out += ['--num', str(len(made['examples']))]
+    return out + (['--workdir', made['run']['workdir']] if made.get('run') else [])
+
+
+_COMMANDS = {
+    'jaxdiff sample': _sample,
+    'jaxdiff train': _train,
+    'jaxdiff noise': _noise,
+    'jaxdiff export': _export,
+}
+
+
+def _which(made):
+    """The flags of a checkpoint and its parameters."""
+    which = made['parameters']
+    out = ['--step', str(made['step'])]
+    if which == 'params':
+        return [*out, '--no-ema']
+    return out if which == 'ema' else [*out, '--ema-width', which.removeprefix('ema')]
+
+
+def _changes(made):
+    """The flags of what differs from the run, as its folder says it now."""
+    config = epath.Path(made['workdir']) / 'config.json'
+    stands = json.loads(config.read_text()) if config.exists() else made['run']['config']
+    stands = configs.flat(configs.loads(json.dumps(stands)))
+    wanted = {f'sample.{key}': value for key, value in made['sample'].items()} | made['changed']
+    return [
+        f'--config.{key}={value}'
+        for key, value in wanted.items()
+        if key in stands and _plain(stands[key]) != _plain(value)
+    ]
+
+
+def _config(config):
+    """The flags of a config, against the default one."""
+    loaded = configs.loads(json.dumps(config))
+    changed = configs.differences(default.get_config(), loaded)
+    return ['--config', 'default', *(f'--config.{key}={new}' for key, (_, new) in changed.items())]
+
+
+def _plain(value: Any):
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+_SHOWN = ('seed', 'labels', 'prompts', 'negative', 'images', 'source', 'psnr', 'ssim', 'nearness')
+
+
+def _kind(made):
+    if made['made_by'] == 'jaxdiff noise':
+        return 'real examples under noise' + (', and generated ones' if made.get('run') else '')
+    if made['made_by'] == 'jaxdiff export':
+        return 'parameters of a model, or its sampler'
+    return 'generated by a model' if made.get('generated') else 'reconstructions of real images'
+
+
+def _versions(made):
+    found = made.get('versions') or made['run']['versions']
+    return f'{made["made_by"]}, ' + ', '.join(
+        f'{name} {found[name]}' for name in ('jaxdiff', 'jax', 'python') if name in found
+    )
+
+
+def _words(value):
+    if isinstance(value, dict):
+        return '; '.join(f'{key} {_words(inner)}' for key, inner in value.items())
+    if isinstance(value, list):
+        return ', '.join(_words(inner) for inner in value)
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _png(path):
+    with path.open('rb') as file, Image.open(file) as image:
+        return json.loads(image.text.get('jaxdiff', 'null'))
+
+
+def _gif(path):
+    with path.open('rb') as file, Image.open(file) as image:
+        comment = image.info.get('comment', b'')
+        return json.loads(comment) if comment.startswith(b'{') else None
+
+
+def _npz(path):
+    with path.open('rb') as file, np.load(file) as arrays:
+        return json.loads(str(arrays['made'])) if 'made' in arrays else None
+
+
+def _safetensors(path):
+    with safetensors.safe_open(path, 'numpy') as file:
+        return json.loads((file.metadata() or {}).get('made', 'null'))
+
+
+_READERS = {
+    '.png': _png,
+    '.gif': _gif,
+    '.npz': _npz,
+    '.safetensors': _safetensors,
+    '.json': lambda path: json.loads(path.read_text()).get('made'),
+}
