@@ -14,7 +14,8 @@ def get_config() -> ConfigDict:
     # Decides initial parameters, the order of the data, and every draw of noise, time and dropout.
     config.seed = 0
 
-    # What is trained: 'diffusion', or an 'autoencoder' whose latents a diffusion model may be of.
+    # What is trained: 'diffusion', an 'autoencoder' whose latents a diffusion model may be of, or a
+    # 'classifier' of noisy images that may guide one.
     config.model = 'diffusion'
 
     # What a diffusion model is trained to undo, conditioned on the degraded image:
@@ -169,6 +170,13 @@ def get_config() -> ConfigDict:
     config.autoencoder.commitment = 0.25
     config.autoencoder.restart = 1.0
 
+    # Of model = 'classifier', of noisy images: the way down of a U-Net with such sizes.
+    config.classifier = ConfigDict()
+    config.classifier.channels = 32
+    config.classifier.multipliers = (1, 2)
+    config.classifier.blocks = 1
+    config.classifier.attention = ()
+
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.
     config.optimizer.name = 'adam'
@@ -256,6 +264,15 @@ def get_config() -> ConfigDict:
     config.sample.guidance_rescale = 0.0
     # Guide by CFG++, with sample.guidance between 0 and 1.
     config.sample.cfgpp = False
+    # Folder of a weaker run of the same data, an older or a smaller model, that sample.guidance
+    # leads away from (autoguidance), and its checkpoint's step; 0 is the newest.
+    config.sample.weaker = ''
+    config.sample.weaker_step = 0
+    # Folder of a classifier's run that leads to the label, and how strongly.
+    config.sample.classifier = ''
+    config.sample.classifier_scale = 1.0
+    # Weights of several prompts that are drawn at once, in each sample; () draws them in turn.
+    config.sample.weights = ()
     # Clip the belief about x0 to [-1, 1] at each step.
     config.sample.clip = True
     # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.

@@ -6,7 +6,14 @@ checked config.
 
 from jaxdiff.build.autoencoder import Autoencoder, reconstruct
 from jaxdiff.build.check import check, check_devices, decides, guided
-from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
+from jaxdiff.build.classifier import log_probabilities
+from jaxdiff.build.conditions import (
+    check_text,
+    conditions_of,
+    of_captions,
+    of_texts,
+    text_of,
+)
 from jaxdiff.build.model import (
     Model,
     codec,
@@ -29,6 +36,7 @@ __all__ = [
     'check_devices',
     'check_text',
     'codec',
+    'conditions_of',
     'dataset',
     'decides',
     'driver',
@@ -36,6 +44,7 @@ __all__ = [
     'gammas',
     'guided',
     'init',
+    'log_probabilities',
     'model',
     'noise_schedule',
     'of_captions',

@@ -21,7 +21,7 @@ CHOICES = {
     'loss.weighting': tuple(names.WEIGHTINGS),
     'loss.times': ('low_discrepancy', 'independent'),
     'loss.distribution': tuple(names.DISTRIBUTIONS),
-    'model': ('diffusion', 'autoencoder'),
+    'model': ('diffusion', 'autoencoder', 'classifier'),
     'task': ('', *names.DEGRADATIONS),
     'autoencoder.kind': ('kl', 'vq'),
     'net.name': tuple(names.NETS),
@@ -70,6 +70,10 @@ RANGES = {
     'autoencoder.kl_weight': (0, None),
     'autoencoder.commitment': (0, None),
     'autoencoder.restart': (0, None),
+    'classifier.channels': (2, None),
+    'classifier.blocks': (1, None),
+    'sample.weaker_step': (0, None),
+    'sample.classifier_scale': (0, None),
     'net.channels': (1, None),
     'net.patch': (1, None),
     'net.width': (1, None),
@@ -177,6 +181,12 @@ def check(config: ConfigDict) -> None:
         raise ValueError(f"task={config.task!r} needs model='diffusion', got {config.model!r}")
     if config.task and config.codec.dequantize:
         raise ValueError(f'task={config.task!r} works without codec.dequantize only')
+    if config.model == 'classifier' and config.diffusion.schedule == names.LEARNED:
+        raise ValueError("model='classifier' needs a schedule that is known, got 'learned'")
+    if not config.classifier.multipliers or min(config.classifier.multipliers) < 1:
+        raise ValueError(
+            f'classifier.multipliers must be positive, got {config.classifier.multipliers}'
+        )
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
@@ -264,11 +274,25 @@ def _check_loss(config):
 
 def _check_sample(config):
     c = config.sample
-    if c.guidance != 1 and not guided(config):
+    if c.guidance != 1 and not (guided(config) or c.weaker):
         raise ValueError(
             f'sample.guidance={c.guidance} needs a model trained with '
-            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1"
+            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1, or a weaker "
+            'model, sample.weaker'
         )
+    if c.weaker and (c.guidance == 1 or c.cfgpp):
+        raise ValueError('sample.weaker needs sample.guidance other than 1, without sample.cfgpp')
+    if c.weaker_step and not c.weaker:
+        raise ValueError('sample.weaker_step is of sample.weaker, which is not given')
+    if c.classifier and c.cfgpp:
+        raise ValueError('sample.classifier goes without sample.cfgpp')
+    if c.weights and not (guided(config) and 'text' in config.net.condition):
+        raise ValueError(
+            'sample.weights are of prompts: they need a model trained with text and '
+            'loss.condition_dropout between 0 and 1'
+        )
+    if c.weights and c.cfgpp:
+        raise ValueError('sample.weights go without sample.cfgpp')
     if c.cfgpp and not (guided(config) and c.guidance <= 1):
         raise ValueError(
             f'sample.cfgpp needs a guided model and sample.guidance between 0 and 1, got {c.guidance}'

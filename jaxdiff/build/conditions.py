@@ -67,6 +67,12 @@ def shapes(model: Model, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
     return found
 
 
+def conditions_of(model: Model) -> dict[str, tuple]:
+    """What a model is conditioned on: the shapes of one example's condition."""
+    found = {name: (x.shape, str(x.dtype)) for name, x in shapes(model, 1).items()}
+    return found | {'classes': (model.num_classes,), 'image': (model.net.image_channels,)}
+
+
 def text_of(model: Model) -> dict[str, str]:
     """What a run notes of what reads its texts, to know it again."""
     return {'text': model.text.digest} if model.text else {}

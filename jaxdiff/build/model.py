@@ -71,6 +71,8 @@ def model(
     way = latents or codec(config, levels)
     data_shape, shape = tuple(shape), way.shape or shape
     c = config.net
+    if config.model == 'classifier':
+        return _classifier(config, way, data_shape, tuple(shape), num_classes)
     if 'class' in c.condition and not num_classes:
         without = c.condition.removeprefix('class').removeprefix('+')
         raise ValueError(
@@ -111,6 +113,29 @@ def model(
         task,
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
+    return made
+
+
+def _classifier(config, way, data_shape, shape, num_classes):
+    """The model of a classifier, which is told no condition."""
+    if num_classes < 2:
+        raise ValueError(f"model='classifier' needs data with two classes or more, got {num_classes}")
+    made = Model(
+        names.classifier(config, num_classes),
+        noise_schedule(config),
+        prediction.x0,  # of no account
+        names.EMBEDDINGS[config.diffusion.embedding],
+        config.diffusion.sigma_data,
+        False,
+        way,
+        None,
+        shape,
+        data_shape,
+        0,
+        None,
+        'float64' if config.net.dtype == 'float64' else 'float32',
+    )
+    jax.eval_shape(functools.partial(init, made), jax.random.key(0))
     return made
 
 

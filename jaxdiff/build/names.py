@@ -61,6 +61,22 @@ DISTRIBUTIONS = {
     'logit_normal': lambda u, c, s: times.logit_normal(u, c.time_mean, c.time_std),
 }
 
+
+def draw_times(config, schedule, key, keys, index):
+    """Times of training, [b].
+
+    Args:
+      key: of the step.
+      keys: one for each example, [b].
+      index: of the examples in the batch, [b].
+    """
+    if config.loss.times == 'low_discrepancy':
+        u = times.low_discrepancy(key, index, config.train.batch_size)
+    else:
+        u = times.independent(keys)
+    return DISTRIBUTIONS[config.loss.distribution](u, config.loss, schedule)
+
+
 # (config.degradation, the data's shape) -> Degradation
 DEGRADATIONS = {
     'super_resolution': lambda c, shape: degradation.super_resolution(shape, c.factor, c.noise),
@@ -114,6 +130,22 @@ GRIDS = {
     'karras': lambda s, c, t: grid.karras(s, c.steps, c.sigma_min, c.sigma_max, c.rho),
     'logsnr': lambda s, c, t: grid.logsnr(s, c.steps, t, to_zero=True),
 }
+
+
+def classifier(config, num_classes):
+    """The network of `config.model = 'classifier'`."""
+    c = config.classifier
+    return nets.Classifier(
+        num_classes,
+        c.channels,
+        c.multipliers,
+        c.blocks,
+        c.attention,
+        heads=config.net.heads,
+        dropout=config.net.dropout,
+        dtype=config.net.dtype,
+        remat=config.net.remat,
+    )
 
 
 def _unet(c, shape, **options):

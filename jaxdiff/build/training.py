@@ -9,9 +9,9 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import autoencoder, conditions, names
+from jaxdiff.build import autoencoder, classifier, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
-from jaxdiff.diffusion import denoiser, learned, loss, times, variational
+from jaxdiff.diffusion import denoiser, learned, loss, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
 from jaxdiff.nets import convolve
 from jaxdiff.training import parallel, posthoc
@@ -24,7 +24,8 @@ def training_loss(
 
     A bound is in bits per dimension.
     """
-    losses = autoencoder.loss if config.model == 'autoencoder' else _diffusion_loss
+    kinds = {'autoencoder': autoencoder.loss, 'classifier': classifier.loss}
+    losses = kinds.get(config.model, _diffusion_loss)
     return convolve.in_reverse_mode(losses(config, model))
 
 
@@ -43,13 +44,9 @@ def _diffusion_loss(config, model):
         cond = conditions.told(model, params, conditions.hide(model, cond, hidden))
         dropout = drop if config.net.dropout else None
         x0 = model.codec.encode(encode, batch['image'])
-        if c.times == 'low_discrepancy':
-            u = times.low_discrepancy(key_times, batch['index'], config.train.batch_size)
-        else:
-            u = times.independent(time)
 
         def draw_times(schedule: Schedule) -> Array:
-            return names.DISTRIBUTIONS[c.distribution](u, c, schedule)
+            return names.draw_times(config, schedule, key_times, time, batch['index'])
 
         def under(schedule: Schedule) -> Array:
             predict = denoiser.ask(

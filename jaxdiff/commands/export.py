@@ -73,7 +73,12 @@ def prepare(
             '--out ….stablehlo is for models of classes or none: a text goes through a tokenizer, '
             'which such a program cannot hold; export the parameters as .safetensors'
         )
-    if sampler and (run.config.task or run.config.sample.method):
+    c = run.config.sample
+    if sampler and (c.weaker or c.classifier):
+        raise ValueError(
+            '--out ….stablehlo holds one model: leave sample.weaker and sample.classifier away'
+        )
+    if sampler and (run.config.task or c.method):
         raise ValueError(
             '--out ….stablehlo is for samplers that start from noise alone, not from images; export '
             'the parameters as .safetensors'

@@ -88,9 +88,7 @@ def check_kept(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _of_run(path):
-    run = runs.find(path, autoencoder=True)
-    if run.config.model != 'autoencoder':
-        raise ValueError(f'codec.path={path!r} must hold a run of an autoencoder, it holds another')
+    run = runs.find(path, kinds=('autoencoder',))
     params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
     d = run.model.net.latent_channels
     shift, scale = np.zeros(d, np.float32), np.ones(d, np.float32)

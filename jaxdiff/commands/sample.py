@@ -16,7 +16,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, distributed
-from jaxdiff.commands import images as image_inputs, run as runs
+from jaxdiff.commands import guides, images as image_inputs, run as runs
 from jaxdiff.commands.folder import check_writable
 from jaxdiff.evaluation.images import WINDOW, psnr, ssim
 from jaxdiff.training import parallel
@@ -24,6 +24,7 @@ from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
 _NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
+_FOLDERS = ('weaker', 'classifier')
 _ROWS = 64  # of a picture whose samples stand beside what they are made from
 
 
@@ -38,6 +39,8 @@ class Job(NamedTuple):
     labels: np.ndarray | None  # of each sample, [num]
     prompts: list[str]  # of each sample; [] without
     start: image_inputs.Start | None  # the images that each is made from
+    given: dict[str, np.ndarray] | None  # what each is given besides, see `build.sampling`
+    guides: guides.Guides
     seed: int
     out: epath.Path
     film: bool
@@ -87,22 +90,36 @@ def prepare(
     trained = runs.find(workdir, overrides, step, ema, ema_width)
     names = trained.made['data']['class_names']
     c = trained.config.sample
+    leads = guides.find(trained)
+    classes = trained.model.num_classes
+    if leads.classifier:
+        classes = classes or leads.classifier.model.net.num_classes
     given = image_inputs.given(images, trained)
     if given and not any(key == 'sample.num' for key, _ in overrides):
         c.num = 9 if c.method == 'interpolate' else len(given.images)
-    chosen = choose_labels(labels, names, trained.model.num_classes, c.num)
-    if given and not labels:
+    chosen = choose_labels(labels, names, classes, c.num)
+    if given and not (labels or leads.classifier):
         chosen = _no_labels(trained.model, trained.config, c.num)
-    texts = choose_prompts(prompts or list(c.prompts), trained.model, c.num)
-    cond = conditions(trained.model, chosen, texts)
+    if c.weights:
+        texts, cond = _together(trained, prompts or list(c.prompts), chosen)
+    else:
+        texts = choose_prompts(prompts or list(c.prompts), trained.model, c.num)
+        cond = conditions(trained.model, chosen if trained.model.num_classes else None, texts)
     away = _away(trained, cond, negative)
     start = None
     if given:
         start = image_inputs.start(given, trained.config, trained.model, c.num, seed)
-        cond |= start.cond
+        shown = start.cond
+        if c.weights:
+            shown = {name: np.stack([x] * len(c.weights), 1) for name, x in shown.items()}
+        cond |= shown
+        away = away and away | start.cond
     start = _with_source(start, trained, source_label, source_prompt)
+    others = dict(start.given or {}) if start else {}
+    others |= {'class': chosen} if leads.classifier else {}
     made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
     made |= {'generated': True, 'film': film, 'prompts': prompts, 'negative': negative}
+    made |= {'guides': guides.made(leads)}
     if given:
         made |= {'images': given.made, 'source': [source_label, source_prompt]}
     if not words:
@@ -113,7 +130,7 @@ def prepare(
         short = key.removeprefix('sample.')
         if key.startswith('sample.') and short not in _NAMED:
             words = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
-            name += f'_{short}{_short(value) if words else value}'
+            name += f'_{short}{_short(value) if words or short in _FOLDERS else value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     if given:
@@ -125,8 +142,8 @@ def prepare(
     for path in _outputs(out, film):
         if path.exists() and not overwrite:
             raise ValueError(f'{path} exists: give another --out, or --overwrite')
-    params = runs.parameters(trained)
-    asked = cond, away, chosen, texts, start
+    params = guides.with_guides(runs.parameters(trained), leads)
+    asked = cond, away, chosen, texts, start, others or None, leads
     return Job(trained.config, trained.model, params, *asked, seed, out, film, made)
 
 
@@ -134,8 +151,8 @@ def run(job: Job) -> list[epath.Path]:
     """Draws and writes the samples; returns the files, the picture first."""
     c = job.config.sample
     job.out.parent.mkdir(parents=True, exist_ok=True)
-    draw = sampler(job.config, job.model)
-    others = job.away, job.start and job.start.given
+    draw = sampler(job.config, job.model, **job.guides.models())
+    others = job.away, job.given
     asked = job.cond, job.seed, c.num, c.batch_size, *others
     batches = draw_all(draw, job.model, job.params, *asked)
     bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True, disable=not distributed.primary())
@@ -152,7 +169,7 @@ def run(job: Job) -> list[epath.Path]:
             print(_told(near), file=sys.stderr)
     if job.film:
         rows = min(c.num, 16)
-        draw = sampler(job.config, job.model, film=True)
+        draw = sampler(job.config, job.model, film=True, **job.guides.models())
         asked = job.cond, job.seed, rows, rows, *others
         (frames,) = draw_all(draw, job.model, job.params, *asked)
         if distributed.primary():
@@ -162,9 +179,9 @@ def run(job: Job) -> list[epath.Path]:
     return _outputs(job.out, job.film)
 
 
-def sampler(config: ConfigDict, model: build.Model, film: bool = False):
-    """The compiled sampling run: (params, cond, keys, away) -> images; see `build.sampling`."""
-    return jax.jit(build.sampling(config, model, film))
+def sampler(config: ConfigDict, model: build.Model, film: bool = False, **guides: build.Model):
+    """The compiled sampling run: (params, cond, keys, away, given) -> images; see `build.sampling`."""
+    return jax.jit(build.sampling(config, model, film, **guides))
 
 
 def draw_all(
@@ -264,12 +281,27 @@ def _short(words):
     return hashlib.sha256(repr(words).encode()).hexdigest()[:8]
 
 
+def _together(trained, prompts, labels):
+    """The prompts that are drawn at once as one of each sample, and their conditions [num, k, ...]."""
+    c, model = trained.config.sample, trained.model
+    if len(prompts) != len(c.weights) or not all(prompts):
+        raise ValueError(
+            f'sample.weights={c.weights} are one for each of as many prompts, got {len(prompts)}'
+        )
+    each = [conditions(model, labels, [prompt] * c.num) for prompt in prompts]
+    cond = jax.tree.map(lambda *x: np.stack(x, 1), *each)
+    named = ' + '.join(f'{w:g} {prompt}' for w, prompt in zip(c.weights, prompts))
+    return [named] * c.num, cond
+
+
 def _away(trained, cond, negative):
     """The conditions that a negative prompt stands for; labels stay hidden."""
     if negative is None:
         return None
     if not trained.model.text:
         raise ValueError('--negative: this model knows no text')
+    if trained.config.sample.weaker:
+        raise ValueError('--negative and sample.weaker are both what guidance leads away from')
     if trained.config.sample.guidance == 1:
         raise ValueError('--negative works by guidance: give --guidance other than 1')
     num = trained.config.sample.num

@@ -58,6 +58,10 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     """
     build.check(config)
     build.check_devices(config, jax.device_count())
+    c = config.sample
+    for key in ('method', 'weaker', 'classifier', 'weights'):
+        if c[key]:
+            raise ValueError(f'sample.{key} is for jaxdiff sample, not for the grids of training')
     folder = epath.Path(workdir)
     check_writable(folder)
     if jax.process_count() > 1:

@@ -2,7 +2,8 @@
 
 from jaxdiff.nets import autoencoder, dit
 from jaxdiff.nets.autoencoder import Autoencoder
+from jaxdiff.nets.classifier import Classifier
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet, check_size
 
-__all__ = ['Autoencoder', 'DiT', 'UNet', 'autoencoder', 'check_size', 'dit']
+__all__ = ['Autoencoder', 'Classifier', 'DiT', 'UNet', 'autoencoder', 'check_size', 'dit']
