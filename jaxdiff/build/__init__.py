@@ -4,7 +4,7 @@
 checked config.
 """
 
-from jaxdiff.build.autoencoder import Autoencoder, reconstruct
+from jaxdiff.build.autoencoder import Autoencoder, Features, of_codec, reconstruct
 from jaxdiff.build.check import check, check_devices, decides, guided
 from jaxdiff.build.classifier import log_probabilities
 from jaxdiff.build.conditions import (
@@ -30,6 +30,7 @@ from jaxdiff.build.training import driver, gammas, optimizer, training_loss
 
 __all__ = [
     'Autoencoder',
+    'Features',
     'Model',
     'batch_shapes',
     'check',
@@ -48,6 +49,7 @@ __all__ = [
     'model',
     'noise_schedule',
     'of_captions',
+    'of_codec',
     'of_texts',
     'optimizer',
     'reconstruct',

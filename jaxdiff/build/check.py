@@ -74,6 +74,11 @@ RANGES = {
     'classifier.blocks': (1, None),
     'sample.weaker_step': (0, None),
     'sample.classifier_scale': (0, None),
+    'autoencoder.perceptual': (0, None),
+    'autoencoder.adversarial': (0, None),
+    'autoencoder.adversarial_from': (0, None),
+    'autoencoder.discriminator_channels': (4, None),
+    'autoencoder.discriminator_layers': (1, 8),
     'net.channels': (1, None),
     'net.patch': (1, None),
     'net.width': (1, None),
@@ -187,6 +192,7 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f'classifier.multipliers must be positive, got {config.classifier.multipliers}'
         )
+    _check_autoencoder(config)
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
@@ -197,6 +203,27 @@ def check(config: ConfigDict) -> None:
     _check_loss(config)
     _check_sample(config)
     _check_method(config)
+
+
+def _check_autoencoder(config):
+    c = config.autoencoder
+    for name in ('perceptual', 'adversarial'):
+        if c[name] and config.model != 'autoencoder':
+            raise ValueError(f"autoencoder.{name}={c[name]} needs model='autoencoder'")
+    if bool(c.perceptual) != bool(c.features):
+        raise ValueError(
+            "autoencoder.perceptual needs autoencoder.features, the folder of a classifier's run, and "
+            f'the other way round; got {c.perceptual} and {c.features!r}'
+        )
+    if c.adversarial_from and not c.adversarial:
+        raise ValueError(
+            f'autoencoder.adversarial_from={c.adversarial_from} needs autoencoder.adversarial'
+        )
+    if c.adversarial and c.adversarial_from >= config.train.steps:
+        raise ValueError(
+            f'autoencoder.adversarial_from={c.adversarial_from} must be less than '
+            f'train.steps={config.train.steps}: the discriminator would never act'
+        )
 
 
 def _check_diffusion(c):

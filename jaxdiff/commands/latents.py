@@ -89,7 +89,8 @@ def check_kept(config: ConfigDict, workdir: epath.Path) -> None:
 
 def _of_run(path):
     run = runs.find(path, kinds=('autoencoder',))
-    params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
+    params = build.of_codec(parallel.local(runs.parameters(run)))
+    params = jax.tree.map(np.asarray, params)
     d = run.model.net.latent_channels
     shift, scale = np.zeros(d, np.float32), np.ones(d, np.float32)
     return Frozen(run.model, params, shift, scale, False, runs.origin(run))
