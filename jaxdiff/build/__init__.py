@@ -14,6 +14,7 @@ from jaxdiff.build.conditions import (
     of_texts,
     text_of,
 )
+from jaxdiff.build.features import features_of
 from jaxdiff.build.model import (
     Model,
     codec,
@@ -41,6 +42,7 @@ __all__ = [
     'dataset',
     'decides',
     'driver',
+    'features_of',
     'flops',
     'gammas',
     'guided',

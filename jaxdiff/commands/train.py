@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import latents, pictures, rollback, sample as sampling
+from jaxdiff.commands import features, latents, pictures, rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -36,6 +36,7 @@ class Job(NamedTuple):
     dataset: data.Dataset
     model: build.Model
     frozen: latents.Frozen | None  # the autoencoder of a model in latents
+    kept: features.Kept | None  # what an autoencoder's perceptual loss sees by
     changed: dict  # keys of a run that goes on, {key: (old, new)}
 
 
@@ -75,12 +76,14 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             f'{dataset.fingerprint}): give another --workdir'
         )
     frozen = latents.of_config(config, dataset.shape, folder)
+    kept = features.of_config(config, dataset.shape, folder)
     model = build.model(
         config,
         dataset.shape,
         dataset.levels,
         len(dataset.class_names),
         frozen and frozen.codec(),
+        kept and kept.features,
     )
     if before is not None:
         build.check_text(model, before)
@@ -93,7 +96,7 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     if any(config.sample.prompts):  # those that can't be: now
         prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         sampling.conditions(model, None, prompts)
-    return Job(config, folder, dataset, model, frozen, changed)
+    return Job(config, folder, dataset, model, frozen, kept, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -113,6 +116,8 @@ def run(job: Job) -> epath.Path | None:
         made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
         if distributed.primary():
             _record(job, made)
+            if job.kept:
+                features.keep(job.kept, job.workdir)
         if job.frozen:
             job = _in_latents(job)
         training = _training(job, made)
@@ -143,7 +148,8 @@ def _training(job, made):
     root, key = jax.random.split(jax.random.key(job.config.seed))
     init = functools.partial(build.train_state, job.config, job.model)
     step = build.train_step(job.config, job.model, key, jax.devices())
-    driver = build.driver(job.config, step, jax.devices())
+    weights = job.kept and job.kept.features.weights
+    driver = build.driver(job.config, step, jax.devices(), weights)
     like = driver.layout(jax.eval_shape(init, root))
     batches = functools.partial(
         data.batches,
