@@ -109,10 +109,11 @@ def start(
     x0 = _encoded(model, weights, keys, given['image'])
     if c.method == 'sdedit':
         return editing.sdedit(keys, x0, schedule, times[0])
-    x_1 = editing.invert(source, sampler, x0, times)
+    x_1 = editing.invert(source, sampler, schedule, x0, times)
     if c.method == 'invert':
         return x_1
-    other = editing.invert(source, sampler, _encoded(model, weights, keys, given['other']), times)
+    other = _encoded(model, weights, keys, given['other'])
+    other = editing.invert(source, sampler, schedule, other, times)
     return editing.interpolate(x_1, other, given['share'])
 
 

@@ -69,7 +69,8 @@ def pigdm(
 
     The linear system is solved by conjugate gradients, for each example by itself. By a network's
     Jacobian they stop at a direction along which it gives less than a hundredth of the most, or
-    less than nothing: going on would divide by the network's errors.
+    less than nothing: going on would divide by the network's errors. The best solution on the way
+    is taken.
 
     Args:
       operator: A.
@@ -80,7 +81,8 @@ def pigdm(
       iterations: of conjugate gradients; as many as y has components are exact but for rounding.
 
     At alpha = 0, where (68) can't be told, the belief is left as it is. A walk from there errs by the
-    first step's length, whatever its sampler's order; one from `schedule.t_max` keeps the order.
+    first step's length, whatever its sampler's order; one from `schedule.t_max` keeps the order,
+    and errs by what the prior leaves out there.
     """
     if covariance not in ('isotropic', 'jacobian'):
         raise ValueError(f"covariance must be 'isotropic' or 'jacobian', got {covariance=}")
@@ -187,7 +189,7 @@ def repaint(sampler: Sampler, schedule: Schedule, y: Array, known: Array) -> Sam
 
 
 def _conjugate_gradients(system, b, iterations, least=0.0, share=0.0):
-    """Solves system(u) = b for each example, [b, ...], from 0 on.
+    """Solves system(u) = b for each example, [b, ...], from 0 on, and returns its best u.
 
     An example stays as it is when it is solved, and when it meets a direction along which the system
     is below `least`, or below `share` of the largest that it has met.
@@ -200,7 +202,7 @@ def _conjugate_gradients(system, b, iterations, least=0.0, share=0.0):
         return a / jnp.where(b > 0, b, 1)
 
     def step(_, carry):
-        u, residual, direction, square, largest = carry
+        u, residual, direction, square, largest, best, nearest = carry
         image, length = system(direction), dot(direction, direction)
         bend = ratio(dot(direction, image), length)
         largest = jnp.maximum(largest, bend)
@@ -208,10 +210,11 @@ def _conjugate_gradients(system, b, iterations, least=0.0, share=0.0):
         size = jnp.where(sound, ratio(square, bend * length), 0)
         u, residual = u + size * direction, residual - size * image
         now = dot(residual, residual)
-        turned = residual + ratio(now, square) * direction
-        return u, residual, jnp.where(sound, turned, direction), now, largest
+        direction = jnp.where(sound, residual + ratio(now, square) * direction, direction)
+        best = jnp.where(now < nearest, u, best)
+        return u, residual, direction, now, largest, best, jnp.minimum(now, nearest)
 
-    square = dot(b, b)
-    start = jnp.zeros_like(b), b, b, square, jnp.zeros_like(square)
+    zero, square = jnp.zeros_like(b), dot(b, b)
+    start = zero, b, b, square, jnp.zeros_like(square), zero, square
     with jax.default_matmul_precision('highest'):
-        return jax.lax.fori_loop(0, iterations, step, start)[0]
+        return jax.lax.fori_loop(0, iterations, step, start)[-2]
