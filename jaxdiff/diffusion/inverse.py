@@ -51,8 +51,8 @@ from jaxdiff.diffusion.schedule import Schedule, coefficients
 # Below this noise, in units of the measurement, equation (67) is solved as with it: a network's
 # Jacobian is no covariance, and without noise float32 can't invert what it gives.
 _LEAST_NOISE = 1e-3
-# Directions along which a Jacobian gives less than this share of the most it gives are left out, as
-# are those along which it gives what no covariance does: they are errors of the network.
+# Conjugate gradients stop at a direction along which a Jacobian gives less than this share of the most
+# it gives: that is more of the network's errors than of a covariance.
 _SMALLEST = 0.01
 
 

@@ -40,6 +40,9 @@ def test_pinv_is_the_pseudo_inverse(name):
     for product in (a @ inverse, inverse @ a):
         np.testing.assert_allclose(product, product.T, atol=2e-6 * size)
     assert size < 0.03**-2
+    x = jax.random.normal(jax.random.key(0), (2, *SHAPE))  # of a batch, whole images: linear
+    flat = lambda z: np.asarray(z).reshape(2, -1)
+    np.testing.assert_allclose(flat(operator.apply(x)), flat(x) @ a.T, atol=2e-5)
 
 
 def test_downsampling_is_the_bicubic_one():
