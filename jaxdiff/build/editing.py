@@ -13,6 +13,7 @@ References: see `diffusion.editing` and `diffusion.inverse`.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -23,6 +24,8 @@ from jaxdiff.diffusion.degradation import Measurement
 from jaxdiff.diffusion.denoiser import Denoiser
 from jaxdiff.diffusion.samplers.base import Sampler
 from jaxdiff.diffusion.schedule import Schedule
+
+_ENCODE = 1  # what keys are folded with to encode, that begin a walk besides
 
 
 def task(config: ConfigDict, model: Model, name: str) -> tasks.Task:
@@ -124,4 +127,5 @@ def _measured(config, model, given):
 
 
 def _encoded(model, weights, keys, images):
-    return model.codec.encode(keys, model.codec.prepare(weights, images))
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, _ENCODE)
+    return model.codec.encode(own, model.codec.prepare(weights, images))

@@ -50,9 +50,7 @@ def with_score(
     of_score = jax.grad(lambda y: jnp.sum(score(y)))(fixed)
     share = weight * _length(of_distance) / (_length(of_score) + _DELTA)
     gradient = jax.lax.stop_gradient(of_distance + share * of_score)
-    return jax.lax.stop_gradient(values) + jnp.sum(
-        (y - fixed) * gradient, tuple(range(1, y.ndim))
-    )
+    return jax.lax.stop_gradient(values) + jnp.sum((y - fixed) * gradient, tuple(range(1, y.ndim)))
 
 
 def _length(x):

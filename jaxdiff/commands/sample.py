@@ -328,7 +328,9 @@ def _with_source(start, trained, label, prompt):
         return start
     config, model = trained.config, trained.model
     if start is None or config.sample.method not in ('invert', 'interpolate'):
-        raise ValueError('--source-label and --source-prompt go with --method invert or interpolate')
+        raise ValueError(
+            '--source-label and --source-prompt go with --method invert or interpolate'
+        )
     num = config.sample.num
     labels = _no_labels(model, config, num)
     if label is not None:
@@ -340,7 +342,11 @@ def _with_source(start, trained, label, prompt):
 def _without_words(made):
     """What is written without any prompt, but for which there were."""
     source = made.get('source') or [None, None]
-    words = ('prompt', made['prompts']), ('negative', made['negative']), ('source-prompt', source[1])
+    words = (
+        ('prompt', made['prompts']),
+        ('negative', made['negative']),
+        ('source-prompt', source[1]),
+    )
     left_out = [name for name, there in words if there]
     sample = made['sample'] | {'prompts': ['']}
     config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}

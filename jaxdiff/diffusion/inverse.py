@@ -35,8 +35,6 @@ References:
   Song et al. 2021, arXiv:2011.13456, appendix I.2; Lugmayr et al. 2022, RePaint, arXiv:2201.09865.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array

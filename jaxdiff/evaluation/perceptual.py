@@ -25,9 +25,7 @@ def distance(features: Callable[[Array], Sequence[Array]], x: Array, y: Array) -
       features: images -> feature maps, [b, *positions, channels] each, of any sizes.
       x, y: images, as `features` takes them.
     """
-    apart = [
-        jnp.sum(jnp.square(_unit(f) - _unit(g)), -1) for f, g in zip(features(x), features(y))
-    ]
+    apart = [jnp.sum(jnp.square(_unit(f) - _unit(g)), -1) for f, g in zip(features(x), features(y))]
     return sum(jnp.mean(each.reshape(len(x), -1), -1) for each in apart)
 
 

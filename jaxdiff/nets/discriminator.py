@@ -52,7 +52,9 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x):
         dtype = jnp.dtype(self.dtype)
-        conv = functools.partial(nn.Conv, kernel_size=(4, 4), kernel_init=nn.initializers.normal(0.02))
+        conv = functools.partial(
+            nn.Conv, kernel_size=(4, 4), kernel_init=nn.initializers.normal(0.02)
+        )
         h = x.astype(dtype)
         for i in range(self.layers + 1):
             width = self.channels * min(2**i, _WIDEST)

@@ -20,7 +20,9 @@ N = 10_000
 def linear(a):
     """The operator of a matrix on vectors [b, d]."""
     inverse = np.linalg.pinv(a)
-    return operators.Operator(lambda x: x @ a.T.astype(x.dtype), lambda y: y @ inverse.T.astype(y.dtype))
+    return operators.Operator(
+        lambda x: x @ a.T.astype(x.dtype), lambda y: y @ inverse.T.astype(y.dtype)
+    )
 
 
 def posterior(a=A, noise=NOISE, y=Y):
@@ -32,7 +34,9 @@ def posterior(a=A, noise=NOISE, y=Y):
 PRIOR = exact.gaussian(COSINE, MEAN, COVARIANCE)
 
 
-@pytest.mark.parametrize('make', [schedule.cosine, schedule.edm, schedule.flow], ids=str)
+@pytest.mark.parametrize(
+    'make', [schedule.cosine, schedule.edm, schedule.flow], ids=['cosine', 'edm', 'flow']
+)
 def test_with_the_jacobians_covariance_the_belief_is_the_posteriors(make, x64):
     """Equations (67) and (68) against the exact denoiser of the posterior, at every noise."""
     made = make()

@@ -32,7 +32,9 @@ def test_pinv_is_the_pseudo_inverse(name):
     """
     operator = OPERATORS[name]
     a = matrix(operator.apply, SHAPE)
-    inverse = matrix(operator.pinv, jax.eval_shape(operator.apply, jnp.zeros((1, *SHAPE))).shape[1:])
+    inverse = matrix(
+        operator.pinv, jax.eval_shape(operator.apply, jnp.zeros((1, *SHAPE))).shape[1:]
+    )
     size = max(1, np.linalg.norm(inverse, 2))  # what rounding is multiplied by
     if name != 'wide blur':
         np.testing.assert_allclose(a @ inverse @ a, a, atol=2e-6 * size)
@@ -65,7 +67,10 @@ def test_blur_keeps_what_is_flat_and_the_mean_and_has_its_deviation():
 @pytest.mark.parametrize(
     'make, message',
     [
-        (lambda: operators.downsample((12, 9, 1), 4), '9 x 12 pixels cannot be made 4 times smaller'),
+        (
+            lambda: operators.downsample((12, 9, 1), 4),
+            '9 x 12 pixels cannot be made 4 times smaller',
+        ),
         (lambda: operators.blur(SHAPE, 0.0), 'must be positive'),
     ],
 )
