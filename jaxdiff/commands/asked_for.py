@@ -2,8 +2,10 @@
 
 import jax
 import numpy as np
+from ml_collections import ConfigDict
 
 from jaxdiff import build
+from jaxdiff.commands import images as image_inputs, run as runs
 
 
 def choose_labels(
@@ -54,7 +56,9 @@ def conditions(
     return cond
 
 
-def together(trained, prompts, labels):
+def together(
+    trained: runs.Run, prompts: list[str], labels: np.ndarray | None
+) -> tuple[list[str], dict[str, np.ndarray]]:
     """The prompts that are drawn at once as one of each sample, and their conditions [num, k, ...]."""
     c, model = trained.config.sample, trained.model
     if len(prompts) != len(c.weights) or not all(prompts):
@@ -67,7 +71,9 @@ def together(trained, prompts, labels):
     return [named] * c.num, cond
 
 
-def away_from(trained, cond, negative):
+def away_from(
+    trained: runs.Run, cond: dict[str, np.ndarray], negative: str | None
+) -> dict[str, np.ndarray] | None:
     """The conditions that a negative prompt stands for; labels stay hidden."""
     if negative is None:
         return None
@@ -86,7 +92,7 @@ def away_from(trained, cond, negative):
     return away
 
 
-def no_labels(model, config, num):
+def no_labels(model: build.Model, config: ConfigDict, num: int) -> np.ndarray | None:
     """The null label for each of `num` samples; None without classes."""
     if not model.num_classes:
         return None
@@ -95,7 +101,9 @@ def no_labels(model, config, num):
     return np.full(num, model.num_classes, np.int32)
 
 
-def with_source(start, trained, label, prompt):
+def with_source(
+    start: image_inputs.Start | None, trained: runs.Run, label: str | None, prompt: str | None
+) -> image_inputs.Start | None:
     """`start` with the condition that its images are of."""
     if label is None and prompt is None:
         return start
@@ -104,10 +112,11 @@ def with_source(start, trained, label, prompt):
         raise ValueError(
             '--source-label and --source-prompt go with --method invert or interpolate'
         )
-    num = config.sample.num
-    labels = no_labels(model, config, num)
-    if label is not None:
-        labels = choose_labels([label], trained.made['data']['class_names'], model.num_classes, num)
+    num, names = config.sample.num, trained.made['data']['class_names']
+    if label is None:
+        labels = no_labels(model, config, num)
+    else:
+        labels = choose_labels([label], names, model.num_classes, num)
     source = conditions(model, labels, choose_prompts([prompt or ''], model, num))
     return start._replace(given=start.given | {'source': source})
 

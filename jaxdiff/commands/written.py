@@ -52,7 +52,7 @@ def beside(shown: tuple[np.ndarray, ...], samples: np.ndarray) -> np.ndarray:
     return grid.tile(together.reshape(-1, *samples.shape[1:]), across * together.shape[1])
 
 
-def nearness(start, samples):
+def nearness(start: image_inputs.Start | None, samples: np.ndarray) -> dict:
     """How near the samples, and what they are made from, come to the whole images; {} unknown."""
     if start is None or start.whole is None:
         return {}
@@ -64,14 +64,16 @@ def nearness(start, samples):
     return {'nearness': found}
 
 
-def told(near):
+def told(near: dict) -> str:
+    """What `nearness` found, in a line."""
+
     def of(name):
         return ', '.join(f'{k.upper()} {v:.4g}' for k, v in near['nearness'][name].items())
 
     return f'to the whole images: samples {of("samples")}; what was given {of("given")}'
 
 
-def without_words(made):
+def without_words(made: dict) -> dict:
     """What is written without any prompt, but for which there were."""
     source = made.get('source') or [None, None]
     words = (
@@ -91,10 +93,12 @@ def _with(out, ending):
     return out.parent / (out.name + ending)
 
 
-def film_path(out, ending):
+def film_path(out: epath.Path, ending: str) -> epath.Path:
+    """Where the film of samples is written."""
     return _with(out, f'film_path{ending}')
 
 
-def outputs(out, film):
+def outputs(out: epath.Path, film: bool) -> list[epath.Path]:
+    """All files that are written, the picture first."""
     films = [film_path(out, '.png'), film_path(out, '.gif')] if film else []
     return [_with(out, '.png'), _with(out, '.npz'), *films]
