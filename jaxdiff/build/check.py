@@ -73,6 +73,7 @@ RANGES = {
     'classifier.channels': (2, None),
     'classifier.blocks': (1, None),
     'sample.weaker_step': (0, None),
+    'sample.classifier_step': (0, None),
     'sample.classifier_scale': (0, None),
     'autoencoder.perceptual': (0, None),
     'autoencoder.adversarial': (0, None),
@@ -311,6 +312,10 @@ def _check_sample(config):
         raise ValueError('sample.weaker needs sample.guidance other than 1, without sample.cfgpp')
     if c.weaker_step and not c.weaker:
         raise ValueError('sample.weaker_step is of sample.weaker, which is not given')
+    if (c.classifier_step or c.classifier_scale != 1) and not c.classifier:
+        raise ValueError(
+            'sample.classifier_step and _scale are of sample.classifier, which is not given'
+        )
     if c.classifier and c.cfgpp:
         raise ValueError('sample.classifier goes without sample.cfgpp')
     if c.weights and not (guided(config) and 'text' in config.net.condition):

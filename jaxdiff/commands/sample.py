@@ -24,7 +24,7 @@ from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
 _NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
-_FOLDERS = ('weaker', 'classifier')
+_NAMED += ('weaker', 'weaker_step', 'classifier', 'classifier_step', 'weights')
 _ROWS = 64  # of a picture whose samples stand beside what they are made from
 
 
@@ -100,11 +100,12 @@ def prepare(
     chosen = choose_labels(labels, names, classes, c.num)
     if given and not (labels or leads.classifier):
         chosen = _no_labels(trained.model, trained.config, c.num)
+    told = chosen if trained.model.num_classes else None
     if c.weights:
-        texts, cond = _together(trained, prompts or list(c.prompts), chosen)
+        texts, cond = _together(trained, prompts or list(c.prompts), told)
     else:
         texts = choose_prompts(prompts or list(c.prompts), trained.model, c.num)
-        cond = conditions(trained.model, chosen if trained.model.num_classes else None, texts)
+        cond = conditions(trained.model, told, texts)
     away = _away(trained, cond, negative)
     start = None
     if given:
@@ -130,7 +131,10 @@ def prepare(
         short = key.removeprefix('sample.')
         if key.startswith('sample.') and short not in _NAMED:
             words = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
-            name += f'_{short}{_short(value) if words or short in _FOLDERS else value}'
+            name += f'_{short}{_short(value) if words else value}'
+    name += guides.named(leads)
+    if c.weights:
+        name += '_weights' + '_'.join(f'{weight:g}' for weight in c.weights)
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     if given:
@@ -286,7 +290,8 @@ def _together(trained, prompts, labels):
     c, model = trained.config.sample, trained.model
     if len(prompts) != len(c.weights) or not all(prompts):
         raise ValueError(
-            f'sample.weights={c.weights} are one for each of as many prompts, got {len(prompts)}'
+            f'sample.weights={c.weights} are one for each of as many prompts, got '
+            f'{len([prompt for prompt in prompts if prompt])}: give --prompt so many texts'
         )
     each = [conditions(model, labels, [prompt] * c.num) for prompt in prompts]
     cond = jax.tree.map(lambda *x: np.stack(x, 1), *each)
@@ -328,7 +333,9 @@ def _with_source(start, trained, label, prompt):
         return start
     config, model = trained.config, trained.model
     if start is None or config.sample.method not in ('invert', 'interpolate'):
-        raise ValueError('--source-label and --source-prompt go with --method invert or interpolate')
+        raise ValueError(
+            '--source-label and --source-prompt go with --method invert or interpolate'
+        )
     num = config.sample.num
     labels = _no_labels(model, config, num)
     if label is not None:
@@ -340,7 +347,11 @@ def _with_source(start, trained, label, prompt):
 def _without_words(made):
     """What is written without any prompt, but for which there were."""
     source = made.get('source') or [None, None]
-    words = ('prompt', made['prompts']), ('negative', made['negative']), ('source-prompt', source[1])
+    words = (
+        ('prompt', made['prompts']),
+        ('negative', made['negative']),
+        ('source-prompt', source[1]),
+    )
     left_out = [name for name, there in words if there]
     sample = made['sample'] | {'prompts': ['']}
     config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}

@@ -31,7 +31,9 @@ def read(file: str) -> dict:
     except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
         raise ValueError(f'{file} cannot be read: {error}') from error
     if not isinstance(made, dict) or 'made_by' not in made:
-        raise ValueError(f'{file} does not say how it was made: jaxdiff did not write it, or not so')
+        raise ValueError(
+            f'{file} does not say how it was made: jaxdiff did not write it, or not so'
+        )
     return made
 
 
@@ -44,15 +46,15 @@ def text(file: str, made: dict) -> str:
     elif 'step' in made:
         rows.append(('model', f'step {made["step"]} of the run itself'))
     data, digest = run['data'], configs.digest(run['config'])
-    rows.append(('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}'))
+    rows.append(
+        ('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}')
+    )
     rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
     if made.get('words_left_out'):
         rows.append(('prompts', 'left out on request'))
     if 'sample' in made:
         c = made['sample']
-        rows.append(
-            ('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}')
-        )
+        rows.append(('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}'))
     rows.append(('again', shlex.join(command(made))))
     width = max(len(label) for label, _ in rows)
     return '\n'.join(f'{label:<{width}}  {value}' for label, value in rows)
@@ -145,7 +147,18 @@ def _plain(value: Any):
     return list(value) if isinstance(value, (tuple, list)) else value
 
 
-_SHOWN = ('seed', 'labels', 'prompts', 'negative', 'images', 'source', 'psnr', 'ssim', 'accuracy', 'nearness')
+_SHOWN = (
+    'seed',
+    'labels',
+    'prompts',
+    'negative',
+    'images',
+    'source',
+    'psnr',
+    'ssim',
+    'accuracy',
+    'nearness',
+)
 
 
 def _kind(made):
