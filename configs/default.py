@@ -279,8 +279,10 @@ def get_config() -> ConfigDict:
     # leads away from (autoguidance), and its checkpoint's step; 0 is the newest.
     config.sample.weaker = ''
     config.sample.weaker_step = 0
-    # Folder of a classifier's run that leads to the label, and how strongly.
+    # Folder of a classifier's run that leads to the label, its checkpoint's step, 0 being the newest,
+    # and how strongly it leads.
     config.sample.classifier = ''
+    config.sample.classifier_step = 0
     config.sample.classifier_scale = 1.0
     # Weights of several prompts that are drawn at once, in each sample; () draws them in turn.
     config.sample.weights = ()

@@ -58,6 +58,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     sample.add_argument(
         '--classifier', help="the folder of a classifier's run that leads to --label"
     )
+    sample.add_argument(
+        '--classifier-step', type=_positive, help='its checkpoint; by default the newest'
+    )
     sample.add_argument('--classifier-scale', type=float, help='how strongly it leads')
     _from_images(sample)
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')

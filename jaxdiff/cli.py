@@ -69,7 +69,8 @@ def _sample(args):
     flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
     method = args.method or (None if args.strength is None else 'sdedit')
     flags |= {'weaker': args.weaker, 'weaker_step': args.weaker_step}
-    flags |= {'classifier': args.classifier, 'classifier_scale': args.classifier_scale}
+    flags |= {'classifier': args.classifier, 'classifier_step': args.classifier_step}
+    flags |= {'classifier_scale': args.classifier_scale}
     flags |= {'weights': args.weights and tuple(args.weights)}
     flags |= {'method': method, 'task': args.task, 'strength': args.strength}
     overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]

@@ -28,6 +28,36 @@ def flags(**changes):
     return [f'--config.{key}={value}' for key, value in overrides(**changes)]
 
 
+def random_run(workdir, config, steps=(3, 6)):
+    """Makes a run without training, its parameters drawn at random; returns its folder."""
+    import functools
+
+    import jax
+    import numpy as np
+    from etils import epath
+
+    from jaxdiff import build, config as configs, manifest
+    from jaxdiff.training import checkpoint
+
+    dataset = build.dataset(config)
+    model = build.model(config, dataset.shape, dataset.levels, len(dataset.class_names))
+    like = jax.eval_shape(functools.partial(build.init, model), jax.random.key(0))
+    draws = np.random.default_rng(0)
+    params = jax.tree.map(lambda x: draws.normal(0, 0.3, x.shape).astype(x.dtype), like)
+    path = epath.Path(workdir)
+    writer = checkpoint.Writer(path, keep=2)
+    for step in steps:
+        items = {
+            'params': params,
+            'ema': jax.tree.map(lambda x, s=step: x * (1 - 0.01 * s), params),
+        }
+        writer.save(step, items, manifest.manifest(config, dataset), loss=1.0)
+        writer.check(wait=True)
+    writer.close()
+    (path / 'config.json').write_text(configs.dumps(config))
+    return str(path)
+
+
 def newest(workdir):
     """(step, {item: tree}) of the newest checkpoint."""
     folders = (pathlib.Path(workdir) / 'checkpoints').iterdir()

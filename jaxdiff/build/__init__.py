@@ -18,6 +18,7 @@ from jaxdiff.build.conditions import (
 from jaxdiff.build.features import features_of
 from jaxdiff.build.model import (
     Model,
+    beside,
     codec,
     dataset,
     init,
@@ -35,6 +36,7 @@ __all__ = [
     'Features',
     'Model',
     'batch_shapes',
+    'beside',
     'check',
     'check_devices',
     'check_text',

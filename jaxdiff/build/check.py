@@ -71,6 +71,7 @@ RANGES = {
     'classifier.channels': (2, None),
     'classifier.blocks': (1, None),
     'sample.weaker_step': (0, None),
+    'sample.classifier_step': (0, None),
     'sample.classifier_scale': (0, None),
     'autoencoder.perceptual': (0, None),
     'autoencoder.adversarial': (0, None),

@@ -27,6 +27,10 @@ def check_sampling(config: ConfigDict) -> None:
         raise ValueError('sample.weaker needs sample.guidance other than 1, without sample.cfgpp')
     if c.weaker_step and not c.weaker:
         raise ValueError('sample.weaker_step is of sample.weaker, which is not given')
+    if (c.classifier_step or c.classifier_scale != 1) and not c.classifier:
+        raise ValueError(
+            'sample.classifier_step and _scale are of sample.classifier, which is not given'
+        )
     if c.classifier and c.cfgpp:
         raise ValueError('sample.classifier goes without sample.cfgpp')
     if c.weights and not (guided(config) and 'text' in config.net.condition):

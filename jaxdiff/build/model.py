@@ -125,7 +125,7 @@ def _classifier(config, way, data_shape, shape, num_classes):
             f"model='classifier' needs data with two classes or more, got {num_classes}"
         )
     made = Model(
-        names.classifier(config, num_classes),
+        names.classifier(config, shape, num_classes),
         noise_schedule(config),
         prediction.x0,  # of no account
         names.EMBEDDINGS[config.diffusion.embedding],
@@ -189,12 +189,17 @@ def net_params(model: Model, params: Any) -> Any:
 
 
 def with_codec(model: Model, params: Any) -> Any:
-    """All that a sampling run computes with: the parameters, and the codec's weights beside them.
-
-    The weights are placed as the parameters are, whole.
-    """
+    """All that a sampling run computes with: the parameters, and the codec's weights beside them."""
     if not jax.tree.leaves(model.codec.weights):
         return params
+    return beside(params, codec=model.codec.weights)
+
+
+def beside(params: Any, **others: Any) -> Any:
+    """The parameters, and beside them by name other trees of NumPy's arrays.
+
+    These are placed as the parameters are, whole.
+    """
     mesh = jax.tree.leaves(params)[0].sharding.mesh
     whole = NamedSharding(mesh, PartitionSpec())
 
@@ -202,7 +207,7 @@ def with_codec(model: Model, params: Any) -> Any:
         return jax.make_array_from_callback(x.shape, whole, lambda index: x[index])
 
     parts = params if 'net' in params else {'net': params}
-    return parts | {'codec': jax.tree.map(put, model.codec.weights)}
+    return parts | jax.tree.map(put, others)
 
 
 def init(model: Model | Autoencoder, key: Array) -> Any:

@@ -132,9 +132,11 @@ GRIDS = {
 }
 
 
-def classifier(config, num_classes):
-    """The network of `config.model = 'classifier'`."""
+def classifier(config, shape, num_classes):
+    """The network of `config.model = 'classifier'` for data of that shape."""
     c = config.classifier
+    nets.check_size(shape, c.multipliers, 2)
+    _check_attention('classifier', c, shape)
     return nets.Classifier(
         num_classes,
         c.channels,
@@ -148,13 +150,18 @@ def classifier(config, num_classes):
     )
 
 
-def _unet(c, shape, **options):
-    nets.check_size(shape, c.multipliers, 2)
+def _check_attention(section, c, shape):
     sizes = [shape[0] // 2**level for level in range(len(c.multipliers))]
     if not set(c.attention) <= set(sizes):
         raise ValueError(
-            f'net.attention={c.attention} must be among the sizes that the network meets: {sizes}'
+            f'{section}.attention={c.attention} must be among the sizes that the network meets: '
+            f'{sizes}'
         )
+
+
+def _unet(c, shape, **options):
+    nets.check_size(shape, c.multipliers, 2)
+    _check_attention('net', c, shape)
     return nets.UNet(
         channels=c.channels,
         multipliers=c.multipliers,

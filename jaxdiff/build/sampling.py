@@ -51,6 +51,19 @@ def sampling(
         )
         return made if (c.sampler, c.variance) == ('ddpm', 'learned') else denoiser.mean_only(made)
 
+    def asked(params, cond, hidden, model=model):
+        """The denoiser of a condition, or of several at once, and the condition of nothing."""
+        each = [cond]
+        if c.weights:
+            each = [jax.tree.map(lambda x: x[:, i], cond) for i in range(len(c.weights))]
+        told = [conditions.told(model, params, one) for one in each]
+        nothing = conditions.hide(model, told[0], hidden)
+        beliefs = [denoise_with(params, one, model) for one in told]
+        if not c.weights:
+            return beliefs[0], nothing
+        none = denoise_with(params, nothing, model)
+        return guidance.composed(beliefs, none, c.weights), nothing
+
     def clipped(denoise):
         if c.threshold:
             return denoiser.dynamic_threshold(denoise, c.threshold)
@@ -76,18 +89,10 @@ def sampling(
         schedule = schedule_of(model, params)
         times = visited(config, model, params) if fixed_times is None else fixed_times
         sampler = names.SAMPLERS[c.sampler](schedule, c)
-        each = [cond]
-        if c.weights:
-            each = [jax.tree.map(lambda x: x[:, i], cond) for i in range(len(c.weights))]
-        told = [conditions.told(model, params, one) for one in each]
-        nothing = conditions.hide(model, told[0], jnp.ones(keys.shape[:1], bool))
-        beliefs = [denoise_with(params, one) for one in told]
-        denoise = beliefs[0]
-        if c.weights:
-            denoise = guidance.composed(beliefs, denoise_with(params, nothing), c.weights)
+        hidden = jnp.ones(keys.shape[:1], bool)
+        denoise, nothing = asked(params, cond, hidden)
         if weaker:
-            own = params['weaker']
-            denoise_away = denoise_with(own, conditions.told(weaker, own, cond), weaker)
+            denoise_away, _ = asked(params['weaker'], cond, hidden, weaker)
         elif c.cfgpp or c.guidance != 1:
             led = nothing if away is None else conditions.told(model, params, away)
             denoise_away = denoise_with(params, led)
@@ -103,8 +108,8 @@ def sampling(
         if c.method in names.WHOLE:
             source = conditions.told(model, params, given.get('source', nothing))
             source = clipped(denoise_with(params, source))
-            asked = (schedule, sampler, source, weights, start, times, given)
-            x_1 = editing.start(config, model, *asked)
+            of = (schedule, sampler, source, weights, start, times, given)
+            x_1 = editing.start(config, model, *of)
         else:
             prior = gaussian(schedule).prior
             x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)

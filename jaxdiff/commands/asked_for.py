@@ -63,7 +63,8 @@ def together(
     c, model = trained.config.sample, trained.model
     if len(prompts) != len(c.weights) or not all(prompts):
         raise ValueError(
-            f'sample.weights={c.weights} are one for each of as many prompts, got {len(prompts)}'
+            f'sample.weights={c.weights} are one for each of as many prompts, got '
+            f'{len([prompt for prompt in prompts if prompt])}: give --prompt so many texts'
         )
     each = [conditions(model, labels, [prompt] * c.num) for prompt in prompts]
     cond = jax.tree.map(lambda *x: np.stack(x, 1), *each)

@@ -7,6 +7,9 @@ import numpy as np
 
 from jaxdiff import build
 from jaxdiff.commands import run as runs
+from jaxdiff.data.fingerprint import digest
+from jaxdiff.diffusion import prediction
+from jaxdiff.training import parallel
 
 
 class Guides(NamedTuple):
@@ -23,12 +26,15 @@ class Guides(NamedTuple):
 def find(trained: runs.Run) -> Guides:
     """The guides that a run's config, as it is to be sampled from, names.
 
+    Their steps are written into that config, so that what it makes can be made again.
+
     Raises: ValueError where there is no such run, or it does not fit.
     """
     c = trained.config.sample
     weaker = classifier = None
     if c.weaker:
-        weaker = runs.find(c.weaker, (), c.weaker_step or None)
+        texts = [(k, new) for k, (_, new) in trained.changed.items() if k.startswith('text.')]
+        weaker = runs.find(c.weaker, texts, c.weaker_step or None)
         if build.conditions_of(weaker.model) != build.conditions_of(trained.model):
             raise ValueError(f'sample.weaker={c.weaker!r} is conditioned on something else')
         if weaker.model.text and weaker.model.text.digest != trained.model.text.digest:
@@ -36,24 +42,49 @@ def find(trained: runs.Run) -> Guides:
         for key in ('task', 'degradation') if trained.config.task else ():
             if weaker.config[key] != trained.config[key]:
                 raise ValueError(f'sample.weaker={c.weaker!r} was trained for another task')
+        if c.weights and not build.guided(weaker.config):
+            raise ValueError(
+                f'sample.weaker={c.weaker!r} was trained without hiding its condition, which '
+                'sample.weights need'
+            )
         _check(trained, weaker, f'sample.weaker={c.weaker!r}')
+        _check_start(trained, weaker)
+        c.weaker_step = weaker.step
     if c.classifier:
-        classifier = runs.find(c.classifier, kinds=('classifier',))
+        classifier = runs.find(c.classifier, (), c.classifier_step or None, kinds=('classifier',))
         _check(trained, classifier, f'sample.classifier={c.classifier!r}')
+        c.classifier_step = classifier.step
     return Guides(weaker, classifier)
 
 
 def with_guides(params: Any, guides: Guides) -> Any:
     """The parameters of a run with those of its guides beside them."""
-    found = {name: runs.parameters(run) for name, run in guides._asdict().items() if run}
-    if not found:
-        return params
-    return (params if 'net' in params else {'net': params}) | found
+    found = {name: _whole(run) for name, run in guides._asdict().items() if run}
+    return build.beside(params, **found) if found else params
+
+
+def _whole(run):
+    return jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
+
+
+def named(guides: Guides) -> str:
+    """What stands for them in a file's name."""
+    found = [(name, run) for name, run in guides._asdict().items() if run]
+    return ''.join(f'_{name}{digest(run.folder, run.step)[:8]}' for name, run in found)
 
 
 def made(guides: Guides) -> dict:
     """Where they come from, as JSON."""
     return {name: runs.origin(run) for name, run in guides._asdict().items() if run}
+
+
+def _check_start(trained, weaker):
+    """Raises a ValueError where the walk begins at a time at which the weaker model knows nothing."""
+    first = build.visited(trained.config, trained.model)[0]
+    try:
+        prediction.check_start(weaker.model.prediction, trained.model.schedule, first)
+    except ValueError as error:
+        raise ValueError(f'sample.weaker={trained.config.sample.weaker!r}: {error}') from error
 
 
 def _check(trained, other, name):

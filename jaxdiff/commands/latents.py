@@ -125,16 +125,16 @@ class Prepared:
     """A source whose images are what `Codec.prepare` made of them, which `pixels` keeps beside it."""
 
     def __init__(self, source: Any, prepared: np.ndarray, pixels: bool = False):
-        self._source, self._prepared, self._pixels = source, prepared, pixels
+        self.images, self._prepared, self._pixels = source, prepared, pixels
 
     def __len__(self) -> int:
-        return len(self._source)
+        return len(self.images)
 
     def __getitem__(self, i: int) -> dict:
         return self.__getitems__([i])[0]
 
     def __getitems__(self, examples: list[int]) -> list[dict]:
-        found = read(self._source, examples)
+        found = read(self.images, examples)
         kept = [{PIXELS: e['image']} if self._pixels else {} for e in found]
         return [e | {'image': self._prepared[i]} | k for e, i, k in zip(found, examples, kept)]
 

@@ -12,7 +12,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import build, data, distributed
 from jaxdiff.commands import asked_for, images, sample as sampling, written
-from jaxdiff.data.source import PIXELS, read, stack
+from jaxdiff.data.source import read, stack
 from jaxdiff.diffusion.gaussian import marginal
 from jaxdiff.diffusion.samplers.base import normal
 from jaxdiff.evaluation.images import WINDOW, psnr, ssim
@@ -121,10 +121,10 @@ def _decisions(config, model, dataset):
         for start in range(0, n, b):
             rows = np.minimum(np.arange(start, start + b), n - 1).tolist()
             batch = stack(read(held_out.source, rows))
-            images = batch.get(PIXELS, batch['image'])
+            images = batch['image']
             found = np.asarray(decide(params, weights, images, start))
             right.append((found == batch['label'])[:, : n - start])
-            for image, choice in zip(images, found[0]):
+            for image, choice in zip(images[: n - start], found[0]):
                 columns[choice].append(image)
         shares = np.concatenate(right, 1).mean(1)
         names = ['clean', *(f't={t:g}' for t in times[1:])]
@@ -144,7 +144,7 @@ def _some(dataset, num):
     n = len(dataset.source)
     rows = np.linspace(0, n, min(n, num), endpoint=False).astype(int)
     batch = stack(read(dataset.source, rows.tolist()))
-    return batch.get(PIXELS, batch['image'])
+    return batch['image']
 
 
 def _held_out(config, dataset):
@@ -157,4 +157,5 @@ def _held_out(config, dataset):
         except ValueError as error:
             if 'cannot give the split' not in str(error):
                 raise
-    return dataset._replace(name=f'{dataset.name}, trained on')
+    images = getattr(dataset.source, 'images', dataset.source)  # of a run in latents
+    return dataset._replace(source=images, name=f'{dataset.name}, trained on')

@@ -28,7 +28,7 @@ from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
 _NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
-_FOLDERS = ('weaker', 'classifier')
+_NAMED += ('weaker', 'weaker_step', 'classifier', 'classifier_step', 'weights')
 
 
 class Job(NamedTuple):
@@ -103,13 +103,12 @@ def prepare(
     chosen = asked_for.choose_labels(labels, names, classes, c.num)
     if given and not (labels or leads.classifier):
         chosen = asked_for.no_labels(trained.model, trained.config, c.num)
+    told = chosen if trained.model.num_classes else None
     if c.weights:
-        texts, cond = asked_for.together(trained, prompts or list(c.prompts), chosen)
+        texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:
         texts = asked_for.choose_prompts(prompts or list(c.prompts), trained.model, c.num)
-        cond = asked_for.conditions(
-            trained.model, chosen if trained.model.num_classes else None, texts
-        )
+        cond = asked_for.conditions(trained.model, told, texts)
     away = asked_for.away_from(trained, cond, negative)
     start = None
     if given:
@@ -135,7 +134,10 @@ def prepare(
         short = key.removeprefix('sample.')
         if key.startswith('sample.') and short not in _NAMED:
             long = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
-            name += f'_{short}{_short(value) if long or short in _FOLDERS else value}'
+            name += f'_{short}{_short(value) if long else value}'
+    name += guides.named(leads)
+    if c.weights:
+        name += '_weights' + '_'.join(f'{weight:g}' for weight in c.weights)
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     if given:

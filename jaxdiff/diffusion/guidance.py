@@ -41,20 +41,26 @@ def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float
 def composed(
     conditionals: Sequence[Denoiser], unconditional: Denoiser, weights: Sequence[float]
 ) -> Denoiser:
-    """Several conditions at once: unconditional + sum_i w_i (conditional_i − unconditional).
+    """Several conditions at once: unconditional + Σ w_i (conditional_i − unconditional).
 
-    With all weights 1 it is the score of p(x) prod_i p(c_i | x), conditions that are independent
-    given x; a negative weight leads away from its condition.
+    By equation (18) that is the belief of the density q(x_t) Π (q(x_t | c_i) / q(x_t))^w_i, a product
+    of experts. With all weights 1 it is q(x_t | c_1, c_2, …) of conditions that are independent given
+    x_t; a negative weight leads away from its condition; one condition is `classifier_free`, its
+    weight the scale. The product is taken anew at each time: it is not the product at t = 0, noised.
 
     References: Liu et al. 2022, Compositional Visual Generation, arXiv:2206.01714, eq. 11.
     """
-    if len(conditionals) != len(weights):
-        raise ValueError(f'{len(conditionals)} conditions need as many weights, got {weights}')
+    if not conditionals or len(conditionals) != len(weights):
+        raise ValueError(
+            'one or more conditions and as many weights are needed, '
+            f'got {len(conditionals)} conditions and {weights=}'
+        )
 
     def denoise(x_t, t):
         none = mean(unconditional(x_t, t))
-        beliefs = [mean(conditional(x_t, t)) for conditional in conditionals]
-        return none + sum(w * (x0 - none) for w, x0 in zip(weights, beliefs))
+        first, *others = (conditional(x_t, t) for conditional in conditionals)
+        rest = sum(w * (mean(x0) - none) for w, x0 in zip(weights[1:], others))
+        return on_mean(lambda x0: none + weights[0] * (x0 - none) + rest, first)
 
     return denoise
 

@@ -49,9 +49,11 @@ class Classifier(nn.Module):
           [b, num_classes], float32 at least.
 
         Raises:
-          ValueError: on sizes that can't be halved so often.
+          ValueError: on sizes that can't be halved so often, or an odd number of channels.
         """
         check_size(x.shape, self.multipliers, 2)
+        if self.channels % 2:
+            raise ValueError(f'channels must be even, got channels={self.channels}')
         dtype = jnp.dtype(self.dtype)
         make_block, make_attention = (
             nn.remat(block) if self.remat else block for block in (ResidualBlock, SelfAttention)

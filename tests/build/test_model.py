@@ -64,3 +64,16 @@ def test_features_are_what_the_blocks_give_without_noise():
     for f, part in zip(found, apply(params, x[1:2])):
         np.testing.assert_allclose(part, f[1:2], rtol=1e-4, atol=1e-5)
         assert np.std(f) > 0
+
+
+def test_what_stands_beside_sharded_parameters_is_whole_on_the_same_devices():
+    """Else a guide that was trained otherwise would be taken for shards of itself, or be far away."""
+    grid = jax.make_mesh((2, 4), ('data', 'fsdp'), (jax.sharding.AxisType.Auto,) * 2)
+    shards = jax.sharding.NamedSharding(grid, jax.sharding.PartitionSpec('fsdp'))
+    params = {'params': {'w': jax.device_put(np.arange(8.0), shards)}}
+    found = build.beside(params, classifier={'a': np.arange(3.0)}, weaker={'b': np.ones((4, 2))})
+    assert set(found) == {'net', 'classifier', 'weaker'} and found['net'] is params
+    for x in (found['classifier']['a'], found['weaker']['b']):
+        assert x.sharding.mesh == grid and x.is_fully_replicated
+    again = build.beside(found, codec=np.zeros(2))
+    assert set(again) == {'net', 'classifier', 'weaker', 'codec'}

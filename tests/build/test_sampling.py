@@ -1,3 +1,5 @@
+import functools
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -5,7 +7,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import build, config as configs
-from jaxdiff.build import names
+from jaxdiff.build import conditions, names
 
 STD = 0.3  # of the data that the network of `walk` knows, of mean 0.2
 
@@ -19,6 +21,28 @@ class Level(nn.Module):
         return jnp.where(label < 10, 0.5, 0.0) * jnp.ones_like(x) + 0 * self.param(
             'w', nn.initializers.zeros, ()
         )
+
+
+class Always(nn.Module):
+    """A network with one belief."""
+
+    value: float
+
+    @nn.compact
+    def __call__(self, x, level, cond):
+        return self.value + 0 * x + 0 * self.param('w', nn.initializers.zeros, ())
+
+
+class Reads(nn.Module):
+    """A network whose belief is told by the text, up to `most`, and 0 without one."""
+
+    most: float
+
+    @nn.compact
+    def __call__(self, x, level, cond):
+        self.param('w', nn.initializers.zeros, ())
+        words = jnp.where(cond['mask'], cond['text'][..., 0], 0)
+        return self.most * jnp.tanh(jnp.sum(words, 1)).reshape(-1, 1, 1, 1) + 0 * x
 
 
 class Known(nn.Module):
@@ -114,6 +138,74 @@ def test_every_schedule_by_name_draws_the_data(name):
 )
 def test_guidance_by_key(overrides, x0):
     np.testing.assert_allclose(draw(overrides), value(x0), atol=1)
+
+
+@pytest.mark.parametrize(
+    'overrides, x0',
+    [
+        ({'sample.guidance': '2'}, 0.7),
+        ({'sample.guidance': '0'}, 0.3),
+        ({'sample.guidance': '2', 'sample.guidance_to': '0.5'}, 0.5),
+        ({'sample.guidance': '2', 'sample.guidance_rescale': '0.7'}, 0.7),  # without contrast
+        ({'sample.guidance': '2', 'loss.condition_dropout': '0'}, 0.7),
+        ({'sample.guidance': '2', 'net.condition': ''}, 0.7),
+    ],
+    ids=str,
+)
+def test_autoguidance_by_key(overrides, x0):
+    """0.3 + guidance · (0.5 − 0.3); a model led away from itself is itself."""
+    values = {'diffusion.prediction': 'x0', 'sample.steps': '5', 'net.channels': '8'}
+    config = configs.load('digits', (values | {'sample.weaker': 'some'} | overrides).items())
+    build.check(config)
+    model = build.model(config, (8, 8, 1), 17, 10)._replace(net=Always(0.5))
+    params = build.init(model, jax.random.key(0))
+    keys = jax.random.split(jax.random.key(0), 2)
+    cond = {'label': jnp.zeros(2, jnp.int32)}
+    for weaker, expected in ((Always(0.3), x0), (Always(0.5), 0.5)):
+        run = build.sampling(config, model, weaker=model._replace(net=weaker))
+        images = jax.jit(run)({'net': params, 'weaker': params}, cond, keys)
+        np.testing.assert_allclose(np.asarray(images, int), value(expected), atol=1)
+
+
+def test_prompts_at_once_weigh_as_much_as_they_are_said_to():
+    """guidance · Σ w_i x0(prompt_i), x0 of no prompt being 0; other prompts need no other trace."""
+    values = {'diffusion.prediction': 'x0', 'sample.steps': '4', 'net.condition': 'text'}
+    values |= {'text.length': '12', 'text.width': '8', 'text.layers': '1', 'text.heads': '2'}
+    model = params = None
+    prompts = [['red', 'a cat'], ['green', 'one dog']]
+    keys = jax.random.split(jax.random.key(0), 2)
+    for weights, guidance, weaker in (
+        ((1.0, -0.5), 2, False),
+        ((0.6, 0.6), 1.5, True),
+    ):
+        more = {'sample.weights': str(weights), 'sample.guidance': str(guidance)}
+        more |= {'sample.weaker': 'some'} if weaker else {}
+        config = configs.load('digits', (values | more).items())
+        build.check(config)
+        if model is None:
+            model = build.model(config, (8, 8, 1), 17, 0)._replace(net=Reads(0.3))
+            params = jax.jit(functools.partial(build.init, model))(jax.random.key(3))
+        leads = model._replace(net=Reads(0.1)) if weaker else None
+        asked = params | {'weaker': params} if weaker else params
+        pure, traces = build.sampling(config, model, weaker=leads), []
+
+        @jax.jit
+        def counted(params, cond, keys, pure=pure, traces=traces):
+            traces.append(1)
+            return pure(params, cond, keys)
+
+        for words in prompts:
+            each = [conditions.of_texts(model, [word] * 2) for word in words]
+            told = [conditions.told(model, params, cond) for cond in each]
+            x0 = [0.3 * np.tanh(np.sum(t['text'][0, :, 0] * t['mask'][0])) for t in told]
+            strong = np.dot(weights, x0)
+            weak = strong / 3 if weaker else 0.0
+            expected = np.clip(weak + guidance * (strong - weak), -1, 1)
+            cond = jax.tree.map(lambda *x: np.stack(x, 1), *each)
+            found = np.asarray(counted(asked, cond, keys), int)
+            np.testing.assert_allclose(found, value(expected), atol=1)
+            assert abs(expected) > 0.02
+        assert len(traces) == 1
 
 
 def test_a_learned_variance_serves_every_sampler():

@@ -77,6 +77,24 @@ def test_a_sample_is_of_its_own_prompt(run, tmp_path):
     assert np.any(both[1::2] != one[1::2])
 
 
+def test_prompts_with_weights_are_all_in_each_sample(run, tmp_path):
+    prompts, weights = ['a black square', 'a white square'], [('sample.weights', '(1.0, -0.5)')]
+    job = sample.prepare(run, weights, prompts=prompts, out=str(tmp_path / 'a'))
+    sample.run(job)
+    found = np.load(tmp_path / 'a.npz')
+    assert found['prompts'].tolist() == ['1 a black square + -0.5 a white square'] * 6
+    made = grid.read_made(epath.Path(tmp_path / 'a.png'))
+    assert made['sample']['weights'] == [1.0, -0.5] and made['prompts'] == prompts
+    names = [
+        sample.prepare(run, [('sample.weights', w)], prompts=prompts).out.name
+        for w in ('(1.0, -0.5)', '(1.0, 0.5)', '()')
+    ]
+    assert len(set(names)) == 3
+    for given in (prompts[:1], None):
+        with pytest.raises(ValueError, match='are one for each of as many prompts'):
+            sample.prepare(run, weights, prompts=given)
+
+
 @pytest.mark.parametrize(
     'options, message',
     [

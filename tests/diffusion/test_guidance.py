@@ -49,6 +49,35 @@ def test_guiding_x0_is_guiding_any_prediction(p):
 
 
 @pytest.mark.usefixtures('x64')
+@pytest.mark.parametrize('weights', [(1.0, 1.0), (0.6, -0.5), (2.0, 0.0)], ids=str)
+def test_several_conditions_are_the_product_of_their_densities(weights):
+    """q(x_t) Π (q_i(x_t) / q(x_t))^w_i of Gaussians is one: its precision and mean in closed form."""
+    means, stds = np.array([[0.0, 0.0], [-1.0, 0.3], [0.8, 0.9]]), np.array([1.0, 0.5, 0.4])
+    none, *some = (
+        lambda x, t, m=m, s=s: exact.mixture(COSINE, [1.0], m[None], s[None])(x, t)
+        for m, s in zip(means, stds)
+    )
+    composed = guidance.composed(some, none, weights)
+    for t in (0.05, 0.5, 0.9):
+        alpha, sigma = COSINE(t)
+        precisions = 1 / (alpha**2 * stds**2 + sigma**2)
+        shares = np.array([1 - sum(weights), *weights]) * precisions
+        centre = alpha * shares @ means / shares.sum()
+        score = -shares.sum() * (X - centre)
+        np.testing.assert_allclose(composed(X, t), (X + sigma**2 * score) / alpha, atol=1e-10)
+
+
+def test_one_condition_is_classifier_free_guidance():
+    t = 0.5
+    for scale in (0.0, 1.0, 2.5):
+        one = guidance.composed([conditional], unconditional, [scale])
+        two = guidance.composed([conditional, unconditional], unconditional, [scale, 7.0])
+        expected = guidance.classifier_free(conditional, unconditional, scale)(X, t)
+        np.testing.assert_allclose(one(X, t), expected, atol=1e-5)
+        np.testing.assert_allclose(two(X, t), expected, atol=1e-5)
+
+
+@pytest.mark.usefixtures('x64')
 @pytest.mark.parametrize('t', [0.05, 0.5, 0.99])
 def test_the_true_classifier_turns_the_unconditional_model_into_the_conditional(t):
     """Bayes: ∇ log q(x_t | y) = ∇ log q(x_t) + ∇ log p(y | x_t)."""
@@ -176,7 +205,7 @@ def test_a_learned_variance_passes_through_all_of_them():
     nu = jnp.full((2, 8), 0.3)
     strong = lambda x, t: denoiser.Learned(2 * x, nu)
     weak = lambda x, t: denoiser.Learned(x, 0 * nu)
-    guided = guidance.classifier_free(strong, weak, 3.0)
+    guided = guidance.classifier_free(guidance.composed([strong, weak], weak, [1, 1]), weak, 3.0)
     guided = guidance.limited(guidance.rescaled(guided, strong, 0.5), strong, 0.1, 0.9)
     guided = guidance.classifier(guided, lambda x, t: jnp.sum(x, 1), COSINE, 0.1)
     guided = denoiser.dynamic_threshold(guided)
@@ -207,3 +236,5 @@ def test_bad_arguments_are_refused():
         guidance.rescaled(conditional, unconditional, 1.5)
     with pytest.raises(ValueError, match='CFG'):
         guidance.cfgpp(samplers.ddim(COSINE), COSINE, unconditional, 7.5)
+    with pytest.raises(ValueError, match='as many weights are needed, got 2 conditions'):
+        guidance.composed([conditional, conditional], unconditional, [1.0])
