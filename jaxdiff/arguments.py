@@ -50,6 +50,12 @@ def parse(given: list[str]) -> argparse.Namespace:
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
+    sample.add_argument(
+        '--record-prompts',
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help='let the files say what the prompts were',
+    )
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
     sample.add_argument(
         '--devices', type=_positive, help='CPU devices to make; by default the cores'
@@ -59,6 +65,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
     noise.add_argument('--workdir', help='a run whose model also shows the way back')
+    noise.add_argument('--step', type=int, help='which checkpoint of it; by default the newest')
     noise.add_argument('--num', type=_positive, default=4, help='how many examples')
     noise.add_argument('--seed', type=int, default=0)
     noise.add_argument('--out', default='noise', help='write OUT.png and OUT.gif')
@@ -74,6 +81,10 @@ def parse(given: list[str]) -> argparse.Namespace:
     export.add_argument(
         '--platforms', nargs='+', help='that a sampler will run on; by default cpu cuda tpu'
     )
+
+    show = add('show', help='how a file was made, and the command that makes it again')
+    show.add_argument('file', help='a png, gif, npz, safetensors or stablehlo that jaxdiff wrote')
+    show.add_argument('--json', action='store_true', help='all that it says')
 
     launch = add('launch', help='a job of many processes on this machine: launch -n 2 -- train …')
     launch.add_argument('-n', '--processes', type=_positive, required=True, help='how many')
@@ -101,8 +112,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     for command in (sample, noise, export):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(given)
+    args.given = list(given)
     args.overrides, unknown = _overrides(rest)
-    if args.command in ('checkpoints', 'launch', 'prepare'):  # no config
+    if args.command in ('checkpoints', 'launch', 'prepare', 'show'):  # no config
         unknown = rest
     elif args.command in ('sample', 'export'):  # the rest of the config is the run's
         unknown = [

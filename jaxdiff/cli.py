@@ -59,7 +59,7 @@ def _train(args):
     from jaxdiff.commands import train
 
     workdir = args.workdir or _default_workdir(args.config)
-    job = train.prepare(config, workdir)
+    job = train.prepare(config, workdir, args.given)
     return lambda: filter(None, [train.run(job)])
 
 
@@ -87,6 +87,8 @@ def _sample(args):
         out=args.out,
         film=args.film,
         overwrite=args.overwrite,
+        command=args.given,
+        record_prompts=args.record_prompts,
     )
     return lambda: sample.run(job)
 
@@ -99,7 +101,8 @@ def _noise(args):
     _quiet()
     from jaxdiff.commands import noise
 
-    job = noise.prepare(config, args.workdir, args.out, args.num, args.seed, args.overwrite)
+    asked = args.workdir, args.out, args.num, args.seed, args.overwrite, args.step
+    job = noise.prepare(config, *asked, command=args.given)
     return lambda: noise.run(job)
 
 
@@ -126,6 +129,7 @@ def _export(args):
         ema_width=args.ema_width,
         platforms=args.platforms,
         overwrite=args.overwrite,
+        command=args.given,
     )
     return lambda: export.run(job)
 
@@ -153,6 +157,13 @@ def _prepare(args):
     return lambda: prepare.run(job)
 
 
+def _show(args):
+    from jaxdiff.commands import show
+
+    text = show.show(args.file, args.json)
+    return lambda: [text]
+
+
 def _without_accelerators():
     """Leaves them to a run that may be using them."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -175,6 +186,7 @@ _COMMANDS = {
     'noise': _noise,
     'checkpoints': _checkpoints,
     'export': _export,
+    'show': _show,
     'launch': _launch,
     'plan': _plan,
     'prepare': _prepare,

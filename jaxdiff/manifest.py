@@ -22,11 +22,7 @@ def manifest(config: ConfigDict, dataset: data.Dataset) -> dict:
         'config': config.to_dict(),
         'data': describe(dataset),
         'versions': versions(),
-        'devices': {
-            'kind': jax.devices()[0].device_kind,
-            'count': jax.device_count(),
-            'processes': jax.process_count(),
-        },
+        'devices': devices(),
         'commit': commit(),
         'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     }
@@ -42,6 +38,15 @@ def describe(dataset: data.Dataset) -> dict:
         'class_names': list(dataset.class_names),
         'captioned': dataset.captioned,
         'fingerprint': dataset.fingerprint,
+    }
+
+
+def devices() -> dict:
+    """Of what kind they are, and how many; on others, numbers may round otherwise."""
+    return {
+        'kind': jax.devices()[0].device_kind,
+        'count': jax.device_count(),
+        'processes': jax.process_count(),
     }
 
 

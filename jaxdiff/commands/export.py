@@ -8,7 +8,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build
+from jaxdiff import build, provenance
 from jaxdiff.commands import run as runs
 from jaxdiff.commands.folder import check_writable
 from jaxdiff.interop import safetensors, stablehlo
@@ -34,6 +34,7 @@ def prepare(
     ema_width: float | None = None,
     platforms: Sequence[str] | None = None,
     overwrite: bool = False,
+    command: list[str] | None = None,
 ) -> Job:
     """Reads a run and checks a request against it; writes nothing.
 
@@ -46,6 +47,7 @@ def prepare(
       ema: the averaged parameters rather than the last ones.
       ema_width: of an average made of the run's profiles instead, see `posthoc`.
       platforms: that the sampler will run on; None is cpu, cuda and tpu at once.
+      command: the arguments that asked for this, to be written into the file.
 
     Raises: ValueError for no run or checkpoint, an impossible request, or files that are there.
     """
@@ -87,6 +89,9 @@ def prepare(
             f'{size:,}: export them as .safetensors'
         )
     made = {'made_by': 'jaxdiff export', **runs.origin(run)}
+    made['content'] = 'a sampler' if sampler else 'parameters'
+    made['command'] = provenance.command(command, workdir=workdir, step=run.step)
+    made['stated'] = [key for key, _ in overrides]
     return Job(run.config, run.model, params, path, platforms, made)
 
 

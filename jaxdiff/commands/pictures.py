@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, data, distributed
+from jaxdiff import build, data, distributed, provenance
 from jaxdiff.commands import sample as sampling
 from jaxdiff.data.source import read, stack
 from jaxdiff.evaluation.images import WINDOW, psnr, ssim
@@ -25,16 +25,27 @@ def of(
     """(step, parameters) -> the path of the picture drawn and written."""
     if config.model == 'autoencoder':
         draw = _reconstructions(config, model, dataset)
+        content = 'images above their reconstructions by a model'
     else:
         draw = _samples(config, model, dataset)
+        content = 'samples of a model'
+    always = {
+        'made_by': 'jaxdiff train',
+        'content': content,
+        'generated': config.model != 'autoencoder',
+        'workdir': str(workdir),
+        'parameters': 'ema',
+        'config_digest': provenance.digest(made['config']),
+        'seed': config.seed,
+        'sample': config.sample.to_dict(),
+    }
 
     def picture(step, params):
         path = workdir / 'samples' / f'step_{step:08d}.png'
         drawn, told = draw(params)
         if distributed.primary():
             path.parent.mkdir(exist_ok=True)
-            made_by = {'made_by': 'jaxdiff train', 'step': step, 'run': made} | told
-            grid.save_png(path, drawn, made_by)
+            grid.save_png(path, drawn, always | {'step': step, 'run': made} | told)
         return path
 
     return picture

@@ -11,7 +11,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, config as configs, manifest
+from jaxdiff import build, config as configs, manifest, provenance
 from jaxdiff.training import checkpoint, parallel, posthoc
 
 # The relative distance from the profile asked for above which an average is not the one asked for.
@@ -141,6 +141,7 @@ def origin(run: Run) -> dict:
         'workdir': str(run.folder),
         'step': run.step,
         'parameters': run.which,
+        'config_digest': provenance.digest(run.made['config']),
         'sample': run.config.sample.to_dict(),
         'run': run.made,
         'versions': manifest.versions(),

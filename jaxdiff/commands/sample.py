@@ -1,6 +1,7 @@
 """`jaxdiff sample`: from a run's checkpoint to pictures."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from typing import Any, NamedTuple
 
@@ -13,7 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 from tqdm import tqdm
 
-from jaxdiff import build, distributed
+from jaxdiff import build, distributed, manifest, provenance
 from jaxdiff.commands import run as runs
 from jaxdiff.commands.folder import check_writable
 from jaxdiff.training import parallel
@@ -52,6 +53,8 @@ def prepare(
     out: str | None = None,
     film: bool = False,
     overwrite: bool = False,
+    command: list[str] | None = None,
+    record_prompts: bool = True,
 ) -> Job:
     """Reads a run and checks a request against it; writes nothing.
 
@@ -65,6 +68,8 @@ def prepare(
       prompts: texts to draw, taken in turn; None takes those of the config's `sample.prompts`.
       negative: a text that guidance leads away from.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
+      command: the arguments that asked for this, to be written into the files.
+      record_prompts: whether the files may hold the prompts.
 
     Raises:
       ValueError: no run, no such checkpoint or label, impossible settings, or files that are there.
@@ -80,6 +85,11 @@ def prepare(
     away = _away(trained, cond, negative)
     made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
     made |= {'prompts': prompts, 'negative': negative}
+    made |= {'generated': True, 'content': 'samples of a model', 'devices': manifest.devices()}
+    made['command'] = provenance.command(command, workdir=workdir, step=trained.step, seed=seed)
+    made['stated'] = [key for key, _ in overrides]
+    if not record_prompts:
+        made = provenance.without_words(made)
     name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{trained.which}_seed{seed}_num{c.num}'
     for key, (_, value) in trained.changed.items():
@@ -126,7 +136,7 @@ def run(job: Job) -> list[epath.Path]:
         if distributed.primary():
             branch = reverse_branch(job.config, job.model, job.params, frames)
             grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
-            films.animation(_film(job.out, '.gif'), [branch])
+            films.animation(_film(job.out, '.gif'), [branch], job.made)
     return _outputs(job.out, job.film)
 
 
@@ -262,10 +272,11 @@ def write(
     prompts: list[str],
     made: dict,
 ) -> None:
-    """Writes `out`.npz (samples, and labels and prompts if any) and `out`.png, their grid."""
+    """Writes `out`.npz (samples, labels and prompts if any, `made`) and `out`.png, their grid."""
     arrays = {'samples': samples} if labels is None else {'samples': samples, 'labels': labels}
-    if prompts:
+    if prompts and not made.get('words_left_out'):
         arrays['prompts'] = np.array(prompts)
+    arrays['made'] = np.array(json.dumps(made))
     with _with(out, '.npz').open('wb') as file:
         np.savez_compressed(file, **arrays)
     grid.save_png(_with(out, '.png'), picture(samples, labels, prompts), made)

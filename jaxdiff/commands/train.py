@@ -12,7 +12,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, config as configs, data, distributed, manifest
+from jaxdiff import build, config as configs, data, distributed, manifest, provenance
 from jaxdiff.commands import latents, pictures, rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
@@ -37,6 +37,7 @@ class Job(NamedTuple):
     model: build.Model
     frozen: latents.Frozen | None  # the autoencoder of a model in latents
     changed: dict  # keys of a run that goes on, {key: (old, new)}
+    command: list[str] | None  # the arguments that asked for it
 
 
 class Training(NamedTuple):
@@ -51,7 +52,7 @@ class Training(NamedTuple):
     sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
 
-def prepare(config: ConfigDict, workdir: str) -> Job:
+def prepare(config: ConfigDict, workdir: str, command: list[str] | None = None) -> Job:
     """Checks config, data, devices and folder against each other; leaves nothing in the folder.
 
     Raises: ValueError or FileNotFoundError where the run can't work as asked.
@@ -89,7 +90,8 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     if any(config.sample.prompts):  # those that can't be: now
         prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         sampling.conditions(model, None, prompts)
-    return Job(config, folder, dataset, model, frozen, changed)
+    command = provenance.command(command, workdir=workdir)
+    return Job(config, folder, dataset, model, frozen, changed, command)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -107,6 +109,7 @@ def run(job: Job) -> epath.Path | None:
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
         made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
+        made['command'] = job.command
         if distributed.primary():
             _record(job, made)
         if job.frozen:
@@ -125,7 +128,8 @@ def run(job: Job) -> epath.Path | None:
         picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
-            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
+            told = {'made_by': 'jaxdiff train', 'content': 'curves', 'generated': False, 'run': made}
+            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title, told)
     return picture
 
 

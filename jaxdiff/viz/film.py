@@ -1,6 +1,7 @@
 """The two branches of diffusion as film strips and animations."""
 
 import io
+import json
 from typing import NamedTuple
 
 import numpy as np
@@ -52,10 +53,13 @@ def _strip(branch, columns, rows, size):
     return np.asarray(canvas)
 
 
-def animation(path: epath.Path, branches: list[Branch], seconds: float = 4.0) -> None:
+def animation(
+    path: epath.Path, branches: list[Branch], made: dict | None = None, seconds: float = 4.0
+) -> None:
     """Writes a GIF that plays the branches one after the other, holding the last picture of each.
 
-    Every branch must show the same number of examples of the same size.
+    Every branch must show the same number of examples of the same size. `made` stands as JSON in
+    its comment.
     """
     pictures, durations = [], []
     for branch in branches:
@@ -72,5 +76,7 @@ def animation(path: epath.Path, branches: list[Branch], seconds: float = 4.0) ->
         durations[-1] = 1500
     buffer = io.BytesIO()
     options = {'save_all': True, 'append_images': pictures[1:], 'duration': durations, 'loop': 0}
+    if made is not None:
+        options['comment'] = json.dumps(made).encode()
     pictures[0].save(buffer, 'GIF', **options)
     path.write_bytes(buffer.getvalue())

@@ -9,6 +9,15 @@ from etils import epath
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+# IPTC Photo Metadata Standard 2023.1, Digital Source Type (https://iptc.org/std/photometadata).
+_GENERATED = (
+    '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
+    'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+)
+
 
 def tile(images: np.ndarray, columns: int | None = None, zoom: int | None = None) -> np.ndarray:
     """Images uint8 [n, h, w, c] as one picture [H, W, 3], row by row on white, one pixel apart.
@@ -42,8 +51,13 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
 
 
 def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
-    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata."""
+    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata.
+
+    Where it is 'generated', other programs are told so by IPTC's property in XMP.
+    """
     info = PngInfo()
+    if made.get('generated'):
+        info.add_itxt('XML:com.adobe.xmp', _GENERATED)
     info.add_text('Software', 'jaxdiff')
     info.add_text('jaxdiff', json.dumps(made))
     buffer = io.BytesIO()

@@ -8,8 +8,8 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import build, config as configs
-from jaxdiff.commands import export, noise, sample, train
+from jaxdiff import build, config as configs, provenance
+from jaxdiff.commands import export, noise, sample, show, train
 from jaxdiff.viz import grid
 
 COLOURS = {'black': 0, 'grey': 128, 'white': 255}
@@ -67,6 +67,23 @@ def test_prompts_are_drawn_in_turn_and_told(run, tmp_path):
     assert np.any(other['samples'] != found['samples'])
     names = [sample.prepare(run, [], prompts=p).out.name for p in (prompts, prompts[:1], None)]
     assert len(set(names)) == 3
+
+
+def test_prompts_are_left_out_of_all_files_if_asked(run, tmp_path):
+    """Those of the command, and those of the config; and what is said of that."""
+    given = ['sample', '--workdir', run, '--prompt', 'a black square', '--negative', 'a grey square']
+    words = [('sample.prompts', "('a white square',)")]
+    for record in (True, False):
+        out = tmp_path / str(record)
+        options = {'film': True, 'command': given, 'record_prompts': record, 'out': str(out)}
+        options |= {'prompts': ['a black square'], 'negative': 'a grey square'}
+        paths = sample.run(sample.prepare(run, words, **options))
+        written = [json.dumps(provenance.read(path)) for path in paths]
+        written += [repr(dict(np.load(paths[1]))), *(path.name for path in paths)]
+        written += [path.read_bytes().decode('latin-1') for path in paths]
+        assert any('square' in text for text in written) == record
+    told = show.show(str(paths[0]))
+    assert 'put them in place of' in told and "--prompt '(left out)'" in told
 
 
 def test_a_sample_is_of_its_own_prompt(run, tmp_path):
