@@ -15,7 +15,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import cli, config as configs, provenance
-from jaxdiff.commands import show
+from jaxdiff.commands import noise, show
 from jaxdiff.viz import grid
 
 
@@ -81,9 +81,9 @@ def test_the_command_makes_the_same_samples_whatever_the_run_became(random_run, 
     assert 'trainedAlgorithmicMedia' in Image.open(tmp_path / 'a.png').text['XML:com.adobe.xmp']
 
 
-def test_training_noise_and_exports_say_how_they_were_made(tmp_path, capsys):
+def test_training_says_how_to_train_again_and_how_to_draw_its_grid_alone(tmp_path, capsys):
     run = tmp_path / 'run'
-    flags = tiny.flags(train__steps=2, train__checkpoint_every=1)
+    flags = tiny.flags(train__steps=1)
     picture = jaxdiff(capsys, 'train', '--config', 'digits', '--workdir', run, *flags).strip()
     whole = again(capsys, picture, 0)
     assert whole[:3] == ['train', '--workdir', f'{run}_again'] and set(flags) < set(whole)
@@ -93,28 +93,28 @@ def test_training_noise_and_exports_say_how_they_were_made(tmp_path, capsys):
     drawn = [np.asarray(Image.open(path)) for path in (picture, f'{command[-1]}.png')]
     np.testing.assert_array_equal(*drawn)
 
-    made = jaxdiff(
-        capsys, 'export', '--workdir', run, '--out', tmp_path / 'm.v2.safetensors', '--no-ema'
-    )
+
+def test_noise_and_exports_say_how_they_were_made(random_run, tmp_path, capsys):
+    """And the command that they give asks for the same, with the step that was the newest."""
+    asked = ['--workdir', random_run, '--out', tmp_path / 'm.v2.safetensors', '--no-ema']
+    made = jaxdiff(capsys, 'export', *asked)
     command = again(capsys, made.strip())
     assert command == [
-        *('export', '--workdir', str(run), '--step', '2', '--no-ema'),
+        *('export', '--workdir', random_run, '--step', '6', '--no-ema'),
         *('--out', str(tmp_path / 'm.v2_again.safetensors')),
     ]
+    asked = ['--config', 'digits', *tiny.flags(), '--num', 2, '--out', tmp_path / 'n']
+    jaxdiff(capsys, 'noise', *asked, '--seed', 4)
+    command = again(capsys, tmp_path / 'n.gif')
+    assert command == again(capsys, tmp_path / 'n.png')
     jaxdiff(capsys, *command)
-    assert pathlib.Path(command[-1]).read_bytes()[-1000:] == (
-        tmp_path / 'm.v2.safetensors'
-    ).read_bytes()[-1000:]
-
-    out = tmp_path / 'n'
-    asked = ['--config', 'digits', *flags, '--num', 2, '--workdir', run, '--out', out]
-    jaxdiff(capsys, 'noise', *asked, '--seed', 4, '--step', 1)
-    command = again(capsys, f'{out}.gif')
-    assert command == again(capsys, f'{out}.png') and command[-1] == f'{out}_again'
-    jaxdiff(capsys, *command)
-    drawn = [np.asarray(Image.open(f'{path}.png')) for path in (out, command[-1])]
-    np.testing.assert_array_equal(*drawn)
-    assert 'examples under noise, and samples of a model' in jaxdiff(capsys, 'show', f'{out}.png')
+    for ending in ('.png', '.gif'):
+        drawn = [np.asarray(Image.open(f'{path}{ending}')) for path in (tmp_path / 'n', command[-1])]
+        np.testing.assert_array_equal(*drawn)
+    config, given = configs.load('digits', tiny.overrides()), ['noise', '--workdir', random_run]
+    both = noise.prepare(config, random_run, str(tmp_path / 'b'), command=given).made
+    assert both['generated'] and both['content'].endswith('and samples of a model')
+    assert both['command'][1:] == ['--seed', '0', '--workdir', random_run, '--step', '6']
 
 
 def test_words_are_left_out_of_all_that_is_said():
