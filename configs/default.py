@@ -155,6 +155,17 @@ def get_config() -> ConfigDict:
     config.autoencoder.kl_weight = 1e-6
     config.autoencoder.commitment = 0.25
     config.autoencoder.restart = 1.0
+    # A distance of feature maps beside the other errors, 0.0 is off, and whose: the folder of a
+    # classifier's run.
+    config.autoencoder.perceptual = 0.0
+    config.autoencoder.features = ''
+    # A discriminator of patches, 0.0 is none: the weight of its gradient beside that of the errors,
+    # and steps in which it learns before it acts. Its first layer's channels, and the layers that
+    # halve an image's sides: with two a score sees 34 x 34 pixels, with three 70 x 70.
+    config.autoencoder.adversarial = 0.0
+    config.autoencoder.adversarial_from = 0
+    config.autoencoder.discriminator_channels = 64
+    config.autoencoder.discriminator_layers = 2
 
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.

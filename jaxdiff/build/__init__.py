@@ -4,7 +4,7 @@
 checked config.
 """
 
-from jaxdiff.build.autoencoder import Autoencoder, reconstruct
+from jaxdiff.build.autoencoder import Autoencoder, Features, of_codec, reconstruct
 from jaxdiff.build.check import check, check_devices, decides
 from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
 from jaxdiff.build.model import (
@@ -23,6 +23,7 @@ from jaxdiff.build.training import driver, gammas, optimizer, training_loss
 
 __all__ = [
     'Autoencoder',
+    'Features',
     'Model',
     'batch_shapes',
     'check',
@@ -38,6 +39,7 @@ __all__ = [
     'model',
     'noise_schedule',
     'of_captions',
+    'of_codec',
     'of_texts',
     'optimizer',
     'reconstruct',

@@ -63,6 +63,11 @@ RANGES = {
     'autoencoder.kl_weight': (0, None),
     'autoencoder.commitment': (0, None),
     'autoencoder.restart': (0, None),
+    'autoencoder.perceptual': (0, None),
+    'autoencoder.adversarial': (0, None),
+    'autoencoder.adversarial_from': (0, None),
+    'autoencoder.discriminator_channels': (4, None),
+    'autoencoder.discriminator_layers': (1, 8),
     'net.channels': (1, None),
     'net.patch': (1, None),
     'net.width': (1, None),
@@ -162,6 +167,7 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f'autoencoder.multipliers must be positive, got {config.autoencoder.multipliers}'
         )
+    _check_autoencoder(config)
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
     if config.codec.name == 'latent' and (config.data.flip or config.codec.dequantize):
@@ -171,6 +177,27 @@ def check(config: ConfigDict) -> None:
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)
+
+
+def _check_autoencoder(config):
+    c = config.autoencoder
+    for name in ('perceptual', 'adversarial'):
+        if c[name] and config.model != 'autoencoder':
+            raise ValueError(f"autoencoder.{name}={c[name]} needs model='autoencoder'")
+    if bool(c.perceptual) != bool(c.features):
+        raise ValueError(
+            "autoencoder.perceptual needs autoencoder.features, the folder of a classifier's run, and "
+            f'the other way round; got {c.perceptual} and {c.features!r}'
+        )
+    if c.adversarial_from and not c.adversarial:
+        raise ValueError(
+            f'autoencoder.adversarial_from={c.adversarial_from} needs autoencoder.adversarial'
+        )
+    if c.adversarial and c.adversarial_from >= config.train.steps:
+        raise ValueError(
+            f'autoencoder.adversarial_from={c.adversarial_from} must be less than '
+            f'train.steps={config.train.steps}: the discriminator would never act'
+        )
 
 
 def _check_diffusion(c):

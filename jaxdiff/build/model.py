@@ -57,16 +57,18 @@ def model(
     levels: int,
     num_classes: int,
     latents: codecs.Codec | None = None,
+    features: autoencoder.Features | None = None,
 ) -> Model | Autoencoder:
     """The model for data of `shape` (h, w, c), with so many levels and classes.
 
     Args:
       latents: the codec where it is an autoencoder's.
+      features: that an autoencoder is trained with, where it has a perceptual loss.
 
     Raises: ValueError where the data has no labels to condition on, or a size doesn't fit the net.
     """
     if config.model == 'autoencoder':
-        return autoencoder.model(config, shape, levels)
+        return autoencoder.model(config, shape, levels, features)
     way = latents or codec(config, levels)
     data_shape, shape = tuple(shape), way.shape or shape
     c = config.net

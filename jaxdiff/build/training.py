@@ -96,8 +96,10 @@ def gammas(config: ConfigDict) -> tuple[float, ...]:
     return tuple(posthoc.gamma(width) for width in config.ema.profiles)
 
 
-def driver(config: ConfigDict, step: Callable, devices: Sequence[jax.Device]) -> parallel.Driver:
-    """The step, see `training.step`, spread over devices."""
+def driver(
+    config: ConfigDict, step: Callable, devices: Sequence[jax.Device], frozen: Any = None
+) -> parallel.Driver:
+    """The step, see `training.step`, spread over devices, with what is frozen on each."""
     if config.train.parallel == 'mesh':
-        return parallel.mesh(step, devices, config.train.fsdp or len(devices))
-    return parallel.pmap(step, devices)
+        return parallel.mesh(step, devices, config.train.fsdp or len(devices), frozen)
+    return parallel.pmap(step, devices, frozen)

@@ -91,7 +91,8 @@ def _of_run(path):
     run = runs.find(path, autoencoder=True)
     if run.config.model != 'autoencoder':
         raise ValueError(f'codec.path={path!r} must hold a run of an autoencoder, it holds another')
-    params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
+    params = build.of_codec(parallel.local(runs.parameters(run)))
+    params = jax.tree.map(np.asarray, params)
     d = run.model.net.latent_channels
     shift, scale = np.zeros(d, np.float32), np.ones(d, np.float32)
     return Frozen(run.model, params, shift, scale, False, runs.origin(run))

@@ -1,8 +1,9 @@
 """Networks as Flax modules; none of them knows of a process, a schedule or a config."""
 
-from jaxdiff.nets import autoencoder, dit
+from jaxdiff.nets import autoencoder, discriminator, dit
 from jaxdiff.nets.autoencoder import Autoencoder
+from jaxdiff.nets.discriminator import Discriminator
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet, check_size
 
-__all__ = ['Autoencoder', 'DiT', 'UNet', 'autoencoder', 'check_size', 'dit']
+__all__ = ['Autoencoder', 'DiT', 'Discriminator', 'UNet', 'autoencoder', 'check_size', 'discriminator', 'dit']

@@ -28,10 +28,13 @@ class Driver(NamedTuple):
     get: Callable[[Any], Any]  # what `step` gave -> global arrays of their own
 
 
-def pmap(train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device]) -> Driver:
+def pmap(
+    train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device], frozen: Any = None
+) -> Driver:
     """Data parallel: the state on each device, the batch split among them.
 
-    `train_step(state, batch, axis_name=...)` averages over the mapped axis itself.
+    `train_step(state, batch, axis_name=...)` averages over the mapped axis itself. What is `frozen`
+    stands on each device too, and goes with each batch under that name.
     """
     mine = [d for d in devices if d.process_index == jax.process_index()]
     rows = NamedSharding(Mesh(np.array(mine), ('data',)), PartitionSpec('data'))
@@ -47,11 +50,16 @@ def pmap(train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Devic
 
         return jax.tree.map(put, state)
 
+    def on_each(x):
+        return jax.device_put(np.broadcast_to(x, (len(mine), *np.shape(x))), rows)
+
+    always = {} if frozen is None else {'frozen': jax.tree.map(on_each, frozen)}
+
     def put_batch(batch):
         def put(x):
             return jax.device_put(x.reshape(len(mine), -1, *x.shape[1:]), rows)
 
-        return {name: put(x) for name, x in batch.items()}
+        return {name: put(x) for name, x in batch.items()} | always
 
     def get(x):
         first = x.addressable_shards[0].data.reshape(x.shape[1:])  # a buffer of its own
@@ -73,14 +81,17 @@ def pmap(train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Devic
 
 
 def mesh(
-    train_step: Callable[..., tuple[Any, Any]], devices: Sequence[jax.Device], fsdp: int
+    train_step: Callable[..., tuple[Any, Any]],
+    devices: Sequence[jax.Device],
+    fsdp: int,
+    frozen: Any = None,
 ) -> Driver:
     """One program over a mesh of devices / `fsdp` × `fsdp`, for states too large for one device.
 
     Parameters, averages and optimiser state are sharded over the second axis; the batch is split
     over both. `train_step(state, batch, whole=...)` gathers the parameters that it computes with, all
     of them at once: a device needs room for its part of the state, and during the step for one copy
-    of the parameters and their gradients.
+    of the parameters and their gradients. What is `frozen` stands on each, as in `pmap`.
 
     References: Rajbhandari et al. 2020, ZeRO (stage 3 but for that copy); Zhao et al. 2023, FSDP.
     """
@@ -92,8 +103,15 @@ def mesh(
     def layout(state):
         return placed(state, lambda x: sharding(x.shape, grid))
 
+    def on_each(x):
+        x = np.asarray(x)
+        return jax.make_array_from_callback(x.shape, everywhere, lambda index: x[index])
+
+    always = {} if frozen is None else {'frozen': jax.tree.map(on_each, frozen)}
+
     def put_batch(batch):
-        return {k: jax.make_array_from_process_local_data(rows, x) for k, x in batch.items()}
+        placed = {k: jax.make_array_from_process_local_data(rows, x) for k, x in batch.items()}
+        return placed | always
 
     def constrain(tree, where):
         return jax.tree.map(jax.lax.with_sharding_constraint, tree, where)

@@ -41,7 +41,8 @@ def train_step(
     Where the loss or the gradient isn't finite, the parameters and the optimiser stand still.
 
     Args:
-      batch: this device's rows, with 'index' [b] their indices in the global batch.
+      batch: this device's rows, with 'index' [b] their indices in the global batch; 'frozen' is what
+        the loss computes with and nothing changes, whole. The loss is told the 'step' as well.
       key: the run's training key; the step's own is folded from it.
       gammas: exponents of the state's power-function averages, see `posthoc`.
       accumulate: parts that the rows are computed in, one after the other; b must be a multiple.
@@ -56,8 +57,11 @@ def train_step(
     """
     key = step_key(key, state.step, state.health.rollbacks)
 
+    told = {'step': state.step} | {k: batch[k] for k in ('frozen',) if k in batch}
+    batch = {k: v for k, v in batch.items() if k not in told}
+
     def mean_loss(params, part):
-        losses, logsnr = loss(params, part, key)
+        losses, logsnr = loss(params, part | told, key)
         return jnp.mean(losses), health.by_noise(losses, logsnr)
 
     value_and_grad = jax.value_and_grad(mean_loss, has_aux=True)
