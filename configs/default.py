@@ -155,8 +155,8 @@ def get_config() -> ConfigDict:
     config.autoencoder.kl_weight = 1e-6
     config.autoencoder.commitment = 0.25
     config.autoencoder.restart = 1.0
-    # A distance of feature maps beside the other errors, 0.0 is off, and whose: the folder of a
-    # classifier's run.
+    # A distance of feature maps beside the other errors, 0.0 is off, and whose: the folder of a run
+    # of a U-Net on images of the same shape, which is asked without noise.
     config.autoencoder.perceptual = 0.0
     config.autoencoder.features = ''
     # A discriminator of patches, 0.0 is none: the weight of its gradient beside that of the errors,

@@ -7,6 +7,7 @@ checked config.
 from jaxdiff.build.autoencoder import Autoencoder, Features, of_codec, reconstruct
 from jaxdiff.build.check import check, check_devices, decides
 from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
+from jaxdiff.build.features import features_of
 from jaxdiff.build.model import (
     Model,
     codec,
@@ -33,6 +34,7 @@ __all__ = [
     'dataset',
     'decides',
     'driver',
+    'features_of',
     'flops',
     'gammas',
     'init',

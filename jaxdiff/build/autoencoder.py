@@ -104,7 +104,7 @@ def loss(config: ConfigDict, model: Autoencoder) -> Callable[[Any, dict, Array],
     """
     c = config.autoencoder
     if c.perceptual and model.features is None:
-        raise ValueError('autoencoder.perceptual needs the features of a trained classifier')
+        raise ValueError('autoencoder.perceptual needs the features of a trained network')
 
     def errors(x, weights, y):
         apart = x - y

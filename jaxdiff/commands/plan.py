@@ -15,7 +15,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data
-from jaxdiff.commands import latents
+from jaxdiff.commands import features, latents
 from jaxdiff.data.describe import describe
 from jaxdiff.training import hardware, parallel, program
 from jaxdiff.training.state import TrainState
@@ -50,8 +50,10 @@ def prepare(config: ConfigDict, topology: str = '') -> Job:
     c = config.data
     dataset = describe(c.name, c.path, c.dir, c.split, c.image_size)
     frozen = latents.of_config(config, dataset.shape)
+    kept = features.of_config(config, dataset.shape)
     classes = len(dataset.class_names)
-    model = build.model(config, dataset.shape, dataset.levels, classes, frozen and frozen.codec())
+    others = frozen and frozen.codec(), kept and kept.features
+    model = build.model(config, dataset.shape, dataset.levels, classes, *others)
     return Job(config, dataset, model, devices, topology)
 
 

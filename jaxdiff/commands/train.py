@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest, provenance
-from jaxdiff.commands import latents, pictures, rollback, sample as sampling
+from jaxdiff.commands import features, latents, pictures, rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -36,6 +36,7 @@ class Job(NamedTuple):
     dataset: data.Dataset
     model: build.Model
     frozen: latents.Frozen | None  # the autoencoder of a model in latents
+    kept: features.Kept | None  # what an autoencoder's perceptual loss sees by
     changed: dict  # keys of a run that goes on, {key: (old, new)}
     command: list[str] | None  # the arguments that asked for it
 
@@ -72,12 +73,14 @@ def prepare(config: ConfigDict, workdir: str, command: list[str] | None = None) 
             f'{dataset.fingerprint}): give another --workdir'
         )
     frozen = latents.of_config(config, dataset.shape, folder)
+    kept = features.of_config(config, dataset.shape, folder)
     model = build.model(
         config,
         dataset.shape,
         dataset.levels,
         len(dataset.class_names),
         frozen and frozen.codec(),
+        kept and kept.features,
     )
     if before is not None:
         build.check_text(model, before)
@@ -91,7 +94,7 @@ def prepare(config: ConfigDict, workdir: str, command: list[str] | None = None) 
         prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         sampling.conditions(model, None, prompts)
     command = provenance.command(command, workdir=workdir)
-    return Job(config, folder, dataset, model, frozen, changed, command)
+    return Job(config, folder, dataset, model, frozen, kept, changed, command)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -112,6 +115,8 @@ def run(job: Job) -> epath.Path | None:
         made['command'] = job.command
         if distributed.primary():
             _record(job, made)
+            if job.kept:
+                features.keep(job.kept, job.workdir)
         if job.frozen:
             job = _in_latents(job)
         training = _training(job, made)
@@ -143,7 +148,8 @@ def _training(job, made):
     root, key = jax.random.split(jax.random.key(job.config.seed))
     init = functools.partial(build.train_state, job.config, job.model)
     step = build.train_step(job.config, job.model, key, jax.devices())
-    driver = build.driver(job.config, step, jax.devices())
+    weights = job.kept and job.kept.features.weights
+    driver = build.driver(job.config, step, jax.devices(), weights)
     like = driver.layout(jax.eval_shape(init, root))
     batches = functools.partial(
         data.batches,

@@ -32,4 +32,5 @@ def distance(features: Callable[[Array], Sequence[Array]], x: Array, y: Array) -
 
 
 def _unit(f):
+    f = f.astype(jnp.promote_types(f.dtype, jnp.float32))
     return f * jax.lax.rsqrt(jnp.sum(jnp.square(f), -1, keepdims=True) + _LEAST)

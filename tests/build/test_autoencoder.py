@@ -210,5 +210,5 @@ def test_senseless_combinations_are_refused(changes, message):
 
 def test_a_perceptual_loss_without_features_is_refused():
     config, model, _ = made(autoencoder__perceptual=1.0, autoencoder__features='x')
-    with pytest.raises(ValueError, match='needs the features of a trained classifier'):
+    with pytest.raises(ValueError, match='needs the features of a trained network'):
         build.training_loss(config, model)

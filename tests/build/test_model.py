@@ -1,6 +1,8 @@
+import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxdiff import build, config as configs
 from jaxdiff.build import names
@@ -48,3 +50,17 @@ def test_a_zero_end(name):
 def test_noise_levels_are_the_configs():
     np.testing.assert_allclose(schedule(schedule='ve', sigma_max=5.0)(1.0)[1], 5, rtol=1e-3)
     np.testing.assert_allclose(schedule(schedule='edm', sigma_max=5.0)(1.0)[1], 5, rtol=1e-3)
+
+
+def test_features_are_what_the_blocks_give_without_noise():
+    """Of each on the way down, and none knows of its neighbours."""
+    config = configs.load('digits', tiny.overrides(net__blocks=2))
+    model = build.model(config, (8, 8, 1), 17, 10)
+    params = build.init(model, jax.random.key(0))
+    x = jax.random.uniform(jax.random.key(1), (3, 8, 8, 1), minval=-1)
+    apply = jax.jit(build.features_of(model))
+    found = apply(params, x)
+    assert [f.shape for f in found] == [(3, 8, 8, 8)] * 2 + [(3, 4, 4, 16)] * 2
+    for f, part in zip(found, apply(params, x[1:2])):
+        np.testing.assert_allclose(part, f[1:2], rtol=1e-4, atol=1e-5)
+        assert np.std(f) > 0

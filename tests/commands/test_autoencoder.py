@@ -1,3 +1,5 @@
+import shutil
+
 import numpy as np
 import pytest
 import tiny
@@ -5,7 +7,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import config as configs
-from jaxdiff.commands import plan, sample, train
+from jaxdiff.commands import features, latents, plan, sample, train
 from jaxdiff.viz import grid
 
 SMALL = {
@@ -18,11 +20,27 @@ SMALL = {
 }
 
 
+# With all that a loss can have.
+FULL = SMALL | {
+    'autoencoder__perceptual': 0.1,
+    'autoencoder__adversarial': 0.5,
+    'autoencoder__adversarial_from': 2,
+    'autoencoder__discriminator_channels': 8,
+    'autoencoder__discriminator_layers': 1,
+}
+
+
+def full(workdir, **changes):
+    """The config of `run`, whose features are those of the run in the folder beside it."""
+    changes = {'autoencoder__features': workdir.parent / 'seen_by'} | FULL | changes
+    return configs.load('digits', tiny.overrides(**changes))
+
+
 @pytest.fixture(scope='module')
-def run(tmp_path_factory):
+def run(random_run, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('autoencoder') / 'run'
-    job = train.prepare(configs.load('digits', tiny.overrides(**SMALL)), str(workdir))
-    return workdir, train.run(job)
+    shutil.copytree(random_run, workdir.parent / 'seen_by')
+    return workdir, train.run(train.prepare(full(workdir), str(workdir)))
 
 
 def test_held_out_images_stand_above_their_reconstructions(run):
@@ -42,12 +60,39 @@ def test_held_out_images_stand_above_their_reconstructions(run):
     )
 
 
-def test_it_goes_on_and_is_planned_as_any_run(run, capsys):
+def test_it_is_planned_and_goes_on_with_the_features_that_it_began_with(run, tmp_path, capsys):
     workdir, _ = run
-    config = configs.load('digits', tiny.overrides(**SMALL | {'train__steps': 8}))
-    train.run(train.prepare(config, str(workdir)))
-    assert 'step 6 of 8' in capsys.readouterr().err
+    config = full(workdir, train__steps=8)
     assert any('operations' in line for line in plan.run(plan.prepare(config)))
+    shutil.copytree(workdir, tmp_path / 'run')
+    other = full(workdir, train__steps=8, autoencoder__features='elsewhere')
+    with pytest.raises(ValueError, match='holds a run of another config .autoencoder.features'):
+        train.prepare(other, str(tmp_path / 'run'))
+    (workdir.parent / 'seen_by').rename(workdir.parent / 'gone')
+    try:
+        train.run(train.prepare(config, str(tmp_path / 'run')))
+        assert 'step 6 of 8' in capsys.readouterr().err
+        (tmp_path / 'run' / features.FILE).unlink()
+        with pytest.raises(ValueError, match='features.safetensors is missing'):
+            train.prepare(config, str(tmp_path / 'run'))
+        with pytest.raises(ValueError, match='no training run in'):
+            train.prepare(config, str(tmp_path / 'another'))
+    finally:
+        (workdir.parent / 'gone').rename(workdir.parent / 'seen_by')
+
+
+def test_the_codec_of_latents_is_without_the_discriminator(run):
+    config = configs.load('digits', [('codec.name', 'latent'), ('codec.path', str(run[0]))])
+    frozen = latents.of_config(config, (8, 8, 1))
+    assert set(tiny.newest(run[0])[1]['ema']) == {'params', 'discriminator'}
+    assert set(frozen.params) == {'params'}
+
+
+def test_features_of_another_shape_or_space_are_refused(run):
+    with pytest.raises(ValueError, match='features are of images of 8x8x1, the data has 16x16x1'):
+        features.of_config(full(run[0]), (16, 16, 1))
+    with pytest.raises(ValueError, match='holds an autoencoder'):
+        features.of_config(full(run[0], autoencoder__features=run[0]), (8, 8, 1))
 
 
 def test_what_is_trained_on_is_never_called_held_out(tmp_path, capsys):
