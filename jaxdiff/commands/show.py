@@ -57,11 +57,17 @@ def _training(made, out):
     if made.get('generated') and made.get('workdir'):
         drawn = ['sample', '--workdir', made['workdir'], '--step', str(made['step'])]
         drawn += ['--seed', str(made['seed']), *_settings(made)]
-        if made.get('prompts') and any(made['prompts']):
-            drawn += ['--prompt', *dict.fromkeys(made['prompts'])]
+        if made.get('prompts') and not any(made['sample']['prompts']):  # captions
+            drawn += ['--prompt', *_turn(made['prompts'])]
         what = f'again, while the run keeps step {made["step"]}'
         found.append((what, [*drawn, '--out', str(out)]))
     return found
+
+
+def _turn(words):
+    """What is repeated in them."""
+    n = next(n for n in range(1, len(words) + 1) if words[n:] == words[:-n])
+    return words[:n]
 
 
 def _stem(path):
@@ -96,7 +102,8 @@ def _told(made):
     if of and 'workdir' in of:
         which = of.get('parameters', '')
         which = _PARAMETERS.get(which, f'average of width {which.removeprefix("ema")}')
-        yield 'model', f'{of["workdir"]}, step {of["step"]}, {which}'
+        where = '' if epath.Path(of['workdir']).exists() else ', not found from here'
+        yield 'model', f'{of["workdir"]}, step {of["step"]}, {which}{where}'
     if config:
         yield 'config', f'sha256 {made.get("config_digest") or provenance.digest(config)}'
     if data:
@@ -117,6 +124,6 @@ def _told(made):
     versions = made.get('versions') or trained.get('versions') or {}
     yield 'versions', ', '.join(f'{k} {v}' for k, v in versions.items() if k.startswith('jax'))
     yield 'commit', trained.get('commit') or ''
-    yield 'trained', trained.get('time') or ''
+    yield 'begun', trained.get('time') or ''
     if made.get('words_left_out'):
         yield 'left out', f'the prompts; put them in place of {provenance.LEFT_OUT!r}'

@@ -8,7 +8,7 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import build, config as configs, provenance
+from jaxdiff import arguments, build, config as configs, provenance
 from jaxdiff.commands import export, noise, sample, show, train
 from jaxdiff.viz import grid
 
@@ -51,6 +51,17 @@ def run(pictures, tmp_path_factory):
     return str(trained(pictures, workdir)[0])
 
 
+def test_the_grid_of_captions_is_drawn_again_by_the_command_that_it_gives(run, tmp_path):
+    path = epath.Path(run) / 'samples' / 'step_00000006.png'
+    ((_, command),) = show.again(provenance.read(path), path)
+    given = arguments.parse(command)
+    assert given.prompt and given.step == 6 and given.workdir == run
+    options = {'step': 6, 'seed': given.seed, 'prompts': given.prompt}
+    drawn(run, tmp_path / 'a', **options)
+    pictures = [np.asarray(Image.open(each)) for each in (path, tmp_path / 'a.png')]
+    np.testing.assert_array_equal(*pictures)
+
+
 def drawn(run, out, **options):
     job = sample.prepare(run, [], out=str(out), **options)
     sample.run(job)
@@ -84,6 +95,7 @@ def test_prompts_are_left_out_of_all_files_if_asked(run, tmp_path):
         found = {x for x in COLOURS if any(f'a {x} square' in text for text in written)}
         assert found == (set(COLOURS) if record else set())
     told = show.show(str(paths[0]))
+    assert 'not found from here' not in told
     assert 'put them in place of' in told and "--prompt '(left out)'" in told
 
 
