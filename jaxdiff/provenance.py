@@ -114,7 +114,7 @@ def read(path: epath.Path) -> dict:
 
 
 def _reader(head):
-    """How a file that begins so is read; each gives JSON, a dict, or None where there is nothing."""
+    """How a file that begins so is read, to JSON or a dict, or None where it says nothing."""
     if head.startswith(b'\x89PNG'):
         return lambda file: Image.open(file).text.get('jaxdiff')
     if head.startswith(b'GIF8'):

@@ -186,8 +186,8 @@ def _check_autoencoder(config):
             raise ValueError(f"autoencoder.{name}={c[name]} needs model='autoencoder'")
     if bool(c.perceptual) != bool(c.features):
         raise ValueError(
-            "autoencoder.perceptual needs autoencoder.features, the folder of a U-Net's run, and the "
-            f'other way round; got {c.perceptual} and {c.features!r}'
+            "autoencoder.perceptual needs autoencoder.features, the folder of a U-Net's run, and "
+            f'the other way round; got {c.perceptual} and {c.features!r}'
         )
     if c.adversarial_from and not c.adversarial:
         raise ValueError(

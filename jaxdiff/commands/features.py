@@ -49,8 +49,8 @@ def of_config(
         params, made = _load(workdir)
     elif workdir and checkpoint.steps_in(checkpoint.folder(workdir)):
         raise ValueError(
-            f'{workdir / FILE} is missing, the features that this run began with: restore it from a '
-            'copy, or give another --workdir'
+            f'{workdir / FILE} is missing, the features that this run began with: restore it from '
+            'a copy, or give another --workdir'
         )
     else:
         run = runs.find(config.autoencoder.features)

@@ -75,7 +75,7 @@ def _stem(path):
 
 
 def _settings(made):
-    """Flags for the keys of the section `sample` that the run has otherwise now, and none states."""
+    """Flags for the keys of the section `sample` that the run has otherwise now, if none states."""
     now = made['run']['config'].get('sample', {})
     kept = epath.Path(made['workdir']) / 'config.json'
     try:
@@ -107,11 +107,15 @@ def _told(made):
     if config:
         yield 'config', f'sha256 {made.get("config_digest") or provenance.digest(config)}'
     if data:
-        yield 'data', f'{data["name"]}, {data["size"]:,} examples, fingerprint {data["fingerprint"]}'
+        size = f'{data["size"]:,} examples'
+        yield 'data', f'{data["name"]}, {size}, fingerprint {data["fingerprint"]}'
     if made.get('generated') and sample:
-        yield 'samples', (
-            f'{sample["num"]}, by {sample["sampler"]} in {sample["steps"]} steps, '
-            f'guidance {sample["guidance"]:g}'
+        yield (
+            'samples',
+            (
+                f'{sample["num"]}, by {sample["sampler"]} in {sample["steps"]} steps, '
+                f'guidance {sample["guidance"]:g}'
+            ),
         )
     yield 'seed', '' if made.get('seed') is None else str(made['seed'])
     yield 'labels', ', '.join(map(str, made.get('labels') or ()))

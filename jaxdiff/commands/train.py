@@ -133,8 +133,10 @@ def run(job: Job) -> epath.Path | None:
         picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
-            told = {'made_by': 'jaxdiff train', 'content': 'curves', 'generated': False, 'run': made}
-            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title, told)
+            told = {'made_by': 'jaxdiff train', 'content': 'curves', 'generated': False}
+            curves.draw(
+                job.workdir / 'loss.png', metrics.read(job.workdir), title, told | {'run': made}
+            )
     return picture
 
 

@@ -6,4 +6,13 @@ from jaxdiff.nets.discriminator import Discriminator
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet, check_size
 
-__all__ = ['Autoencoder', 'DiT', 'Discriminator', 'UNet', 'autoencoder', 'check_size', 'discriminator', 'dit']
+__all__ = [
+    'Autoencoder',
+    'DiT',
+    'Discriminator',
+    'UNet',
+    'autoencoder',
+    'check_size',
+    'discriminator',
+    'dit',
+]

@@ -11,9 +11,7 @@ from etils import epath
 _BY_NOISE = 'loss_logsnr_'
 
 
-def draw(
-    path: epath.Path, records: list[dict], title: str, made: dict | None = None
-) -> None:
+def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
     """Writes a PNG of the loss, the loss by noise level, and the gradient's norm, over the steps.
 
     Thin: the records; thick: their running mean over a twentieth of the run. `made` stands as JSON

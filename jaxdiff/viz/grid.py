@@ -12,7 +12,8 @@ from PIL.PngImagePlugin import PngInfo
 # IPTC Photo Metadata Standard 2023.1, Digital Source Type (https://iptc.org/std/photometadata).
 _GENERATED = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description rdf:about="" '
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
+    'rdf:about="" '
     'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
     'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
     'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'

@@ -57,22 +57,19 @@ def test_the_command_makes_the_same_samples_whatever_the_run_became(random_run, 
     shutil.copytree(pathlib.Path(random_run) / 'checkpoints' / '6', run / 'checkpoints' / '6')
     shutil.copy(pathlib.Path(random_run) / 'config.json', run)
     first = np.load(tmp_path / 'a.npz')
-    for i, name in enumerate(['a.png', 'a.npz', 'a_film.gif', 'a_film.png']):
-        command = again(capsys, tmp_path / name)
-        assert '--overwrite' not in command and command[command.index('--step') + 1] == '3'
-        assert command[-1] == str(tmp_path / 'a_again')
-        if i:
-            assert command == before
-            continue
-        before = command
-        jaxdiff(capsys, *command, '--out', tmp_path / 'b')
-        second = np.load(tmp_path / 'b.npz')
-        assert len(second['samples']) == 5
-        for part in ('samples', 'labels'):
-            np.testing.assert_array_equal(first[part], second[part])
-        plain = [x for x in command if not x.startswith('--config.sample.guidance')]
-        jaxdiff(capsys, *plain, '--out', tmp_path / 'c')
-        assert np.any(np.load(tmp_path / 'c.npz')['samples'] != first['samples'])
+    names = ['a.png', 'a.npz', 'a_film.gif', 'a_film.png']
+    command, *others = [again(capsys, tmp_path / name) for name in names]
+    assert others == [command] * 3
+    assert '--overwrite' not in command and command[command.index('--step') + 1] == '3'
+    assert command[-1] == str(tmp_path / 'a_again')
+    jaxdiff(capsys, *command, '--out', tmp_path / 'b')
+    second = np.load(tmp_path / 'b.npz')
+    assert len(second['samples']) == 5
+    for part in ('samples', 'labels'):
+        np.testing.assert_array_equal(first[part], second[part])
+    plain = [x for x in command if not x.startswith('--config.sample.guidance')]
+    jaxdiff(capsys, *plain, '--out', tmp_path / 'c')
+    assert np.any(np.load(tmp_path / 'c.npz')['samples'] != first['samples'])
     told = jaxdiff(capsys, 'show', tmp_path / 'a.png')
     for words in ('step 3, averaged', '5, by ddim in 3 steps, guidance 2', '3, 7', 'by a model'):
         assert words in told
@@ -109,7 +106,9 @@ def test_noise_and_exports_say_how_they_were_made(random_run, tmp_path, capsys):
     assert command == again(capsys, tmp_path / 'n.png')
     jaxdiff(capsys, *command)
     for ending in ('.png', '.gif'):
-        drawn = [np.asarray(Image.open(f'{path}{ending}')) for path in (tmp_path / 'n', command[-1])]
+        drawn = [
+            np.asarray(Image.open(f'{path}{ending}')) for path in (tmp_path / 'n', command[-1])
+        ]
         np.testing.assert_array_equal(*drawn)
     config, given = configs.load('digits', tiny.overrides()), ['noise', '--workdir', random_run]
     both = noise.prepare(config, random_run, str(tmp_path / 'b'), command=given).made

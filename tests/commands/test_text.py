@@ -82,7 +82,8 @@ def test_prompts_are_drawn_in_turn_and_told(run, tmp_path):
 
 def test_prompts_are_left_out_of_all_files_if_asked(run, tmp_path):
     """Those of the command, and those of the config; and what is said of that."""
-    given = ['sample', '--workdir', run, '--prompt', 'a black square', '--negative', 'a grey square']
+    given = ['sample', '--workdir', run]
+    given += ['--prompt', 'a black square', '--negative', 'a grey square']
     words = [('sample.prompts', "('a white square',)")]
     for record in (True, False):
         out = tmp_path / str(record)
