@@ -7,8 +7,8 @@ discriminator falls on the hinge loss, and the autoencoder on its distance and a
     L_A = d(x, x') + weight λ g(x'),  g = −mean D(x'),  λ = |∂d/∂x'| / (|∂g/∂x'| + δ).           (2)
 
 λ makes the two gradients the same size, as VQGAN's weight does, which takes them at the decoder's
-last layer and over the batch; at each image's own pixels they are known before the batch is averaged,
-and so don't depend on how it is split.
+last layer and over the batch; at each image's own pixels they are known before the batch is
+averaged, and so don't depend on how it is split.
 
 References:
   Isola et al. 2017, Image-to-Image Translation with Conditional Adversarial Networks

@@ -78,19 +78,6 @@ def test_the_command_makes_the_same_samples_whatever_the_run_became(random_run, 
     assert 'trainedAlgorithmicMedia' in Image.open(tmp_path / 'a.png').text['XML:com.adobe.xmp']
 
 
-def test_training_says_how_to_train_again_and_how_to_draw_its_grid_alone(tmp_path, capsys):
-    run = tmp_path / 'run'
-    flags = tiny.flags(train__steps=1)
-    picture = jaxdiff(capsys, 'train', '--config', 'digits', '--workdir', run, *flags).strip()
-    whole = again(capsys, picture, 0)
-    assert whole[:3] == ['train', '--workdir', f'{run}_again'] and set(flags) < set(whole)
-    assert again(capsys, run / 'loss.png') == whole
-    command = again(capsys, picture)
-    jaxdiff(capsys, *command)
-    drawn = [np.asarray(Image.open(path)) for path in (picture, f'{command[-1]}.png')]
-    np.testing.assert_array_equal(*drawn)
-
-
 def test_noise_and_exports_say_how_they_were_made(random_run, tmp_path, capsys):
     """And the command that they give asks for the same, with the step that was the newest."""
     asked = ['--workdir', random_run, '--out', tmp_path / 'm.v2.safetensors', '--no-ema']

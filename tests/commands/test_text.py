@@ -41,7 +41,8 @@ def pictures(tmp_path_factory):
 def trained(pictures, workdir, **changes):
     changes = {'data__path': pictures} | TEXT | changes
     config = configs.load('digits', tiny.overrides(**changes))
-    picture = train.run(train.prepare(config, str(workdir)))
+    command = ['train', '--config', 'digits', '--workdir', str(workdir)]
+    picture = train.run(train.prepare(config, str(workdir), command))
     return workdir, picture
 
 
@@ -51,9 +52,13 @@ def run(pictures, tmp_path_factory):
     return str(trained(pictures, workdir)[0])
 
 
-def test_the_grid_of_captions_is_drawn_again_by_the_command_that_it_gives(run, tmp_path):
+def test_training_says_how_to_train_again_and_how_to_draw_its_grid_alone(run, tmp_path):
+    """Here of captions."""
     path = epath.Path(run) / 'samples' / 'step_00000006.png'
-    ((_, command),) = show.again(provenance.read(path), path)
+    (_, whole), (_, command) = show.again(provenance.read(path), path)
+    assert whole == ['train', '--workdir', f'{run}_again', '--config', 'digits']
+    curves = path.parent.parent / 'loss.png'
+    assert show.again(provenance.read(curves), curves) == [('again, the whole run', whole)]
     given = arguments.parse(command)
     assert given.prompt and given.step == 6 and given.workdir == run
     options = {'step': 6, 'seed': given.seed, 'prompts': given.prompt}
