@@ -14,8 +14,22 @@ def get_config() -> ConfigDict:
     # Decides initial parameters, the order of the data, and every draw of noise, time and dropout.
     config.seed = 0
 
-    # What is trained: 'diffusion', or an 'autoencoder' whose latents a diffusion model may be of.
+    # What is trained: 'diffusion', an 'autoencoder' whose latents a diffusion model may be of, or a
+    # 'classifier' of noisy images that may guide one.
     config.model = 'diffusion'
+
+    # What a diffusion model is trained to undo, conditioned on the degraded image:
+    # 'super_resolution', 'inpaint', 'colorize', 'deblur', 'denoise', 'sketch' (lines to a picture),
+    # or '' for none.
+    config.task = ''
+    config.degradation = ConfigDict()
+    # How many times smaller the images of 'super_resolution' are, and the standard deviation of
+    # the blur of 'deblur', in pixels.
+    config.degradation.factor = 4
+    config.degradation.blur = 1.5
+    # Standard deviation of noise on what is measured, the image's range being -1 to 1; 'denoise'
+    # needs one above 0, 'sketch' has none.
+    config.degradation.noise = 0.0
 
     config.data = ConfigDict()
     # A TFDS data set: 'digits', 'emoji', 'fashion_mnist', 'cifar10', 'mnist:3.0.1', …
@@ -167,6 +181,13 @@ def get_config() -> ConfigDict:
     config.autoencoder.discriminator_channels = 64
     config.autoencoder.discriminator_layers = 2
 
+    # Of model = 'classifier', of noisy images: the way down of a U-Net with such sizes.
+    config.classifier = ConfigDict()
+    config.classifier.channels = 32
+    config.classifier.multipliers = (1, 2)
+    config.classifier.blocks = 1
+    config.classifier.attention = ()
+
     config.optimizer = ConfigDict()
     # 'adam' or 'adamw'.
     config.optimizer.name = 'adam'
@@ -254,10 +275,36 @@ def get_config() -> ConfigDict:
     config.sample.guidance_rescale = 0.0
     # Guide by CFG++, with sample.guidance between 0 and 1.
     config.sample.cfgpp = False
+    # Folder of a weaker run of the same data, an older or a smaller model, that sample.guidance
+    # leads away from (autoguidance), and its checkpoint's step; 0 is the newest.
+    config.sample.weaker = ''
+    config.sample.weaker_step = 0
+    # Folder of a classifier's run that leads to the label, and how strongly.
+    config.sample.classifier = ''
+    config.sample.classifier_scale = 1.0
+    # Weights of several prompts that are drawn at once, in each sample; () draws them in turn.
+    config.sample.weights = ()
     # Clip the belief about x0 to [-1, 1] at each step.
     config.sample.clip = True
     # Percentile of |x0| that is clipped to instead (dynamic thresholding); 0.0 is off.
     config.sample.threshold = 0.0
+    # How samples are made from given images (`sample --image`), by any model: 'sdedit' (noise them
+    # to sample.strength and sample from there), 'invert' (to the noise that they come from, and
+    # back under another condition), 'interpolate' (between two); parts are drawn anew by
+    # 'replacement' or 'repaint'; sample.task is undone by 'ddnm', 'dps' or 'pigdm'; or '' for none.
+    config.sample.method = ''
+    # The degradation that they undo, one of those of `task` that are linear.
+    config.sample.task = ''
+    # How far 'sdedit' goes towards the noise, 0 to 1.
+    config.sample.strength = 0.6
+    # Steps that 'repaint' goes back at once, and how often it takes each stretch.
+    config.sample.jump = 5
+    config.sample.resamplings = 5
+    # The size of the steps of 'dps' down the gradient of the distance from what was measured.
+    config.sample.dps_scale = 1.0
+    # What 'pigdm' takes for the covariance of x0 given x_t: 'isotropic', or 'jacobian', by the
+    # network's gradient, which is exact for Gaussian data.
+    config.sample.covariance = 'isotropic'
     # Prompts taken in turn, '' being no text; of the grid that training draws ('',) is captions of
     # the data.
     config.sample.prompts = ('',)

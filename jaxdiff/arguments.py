@@ -4,7 +4,7 @@ import argparse
 import functools
 
 # Keys that may differ from the run's: how it is sampled from, and where what reads texts lies.
-_OF_SAMPLING = ('sample.', 'text.path', 'text.tokenizer', 'text.vocabulary')
+_OF_SAMPLING = ('sample.', 'degradation.', 'text.path', 'text.tokenizer', 'text.vocabulary')
 
 
 def parse(given: list[str]) -> argparse.Namespace:
@@ -47,14 +47,19 @@ def parse(given: list[str]) -> argparse.Namespace:
     sample.add_argument('--label', nargs='+', help='classes to draw, by number or name, in turn')
     sample.add_argument('--prompt', nargs='+', help='texts to draw, in turn')
     sample.add_argument('--negative', help='a text that guidance leads away from')
+    sample.add_argument(
+        '--weights', nargs='+', type=float, help='draw all prompts at once, so strongly each'
+    )
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
+    sample.add_argument('--weaker', help='autoguidance: the folder of an older or smaller run')
+    sample.add_argument('--weaker-step', type=_positive, help='its checkpoint; by default the newest')
+    sample.add_argument('--classifier', help="the folder of a classifier's run that leads to --label")
+    sample.add_argument('--classifier-scale', type=float, help='how strongly it leads')
+    _from_images(sample)
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     sample.add_argument('--out', help='write OUT.png and OUT.npz; by default in the workdir')
     sample.add_argument(
-        '--record-prompts',
-        action=argparse.BooleanOptionalAction,
-        default=True,
-        help='let the files say what the prompts were',
+        '--no-words', action='store_true', help='leave prompts out of what is written'
     )
     sample.add_argument('--film', action='store_true', help='also the way from noise to sample')
     sample.add_argument(
@@ -65,13 +70,16 @@ def parse(given: list[str]) -> argparse.Namespace:
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
     noise.add_argument('--workdir', help='a run whose model also shows the way back')
-    noise.add_argument('--step', type=int, help='which checkpoint of it; by default the newest')
     noise.add_argument('--num', type=_positive, default=4, help='how many examples')
     noise.add_argument('--seed', type=int, default=0)
     noise.add_argument('--out', default='noise', help='write OUT.png and OUT.gif')
 
     checkpoints = add('checkpoints', help="list a run's checkpoints")
     checkpoints.add_argument('--workdir', required=True, help="a training run's folder")
+
+    show = add('show', help='what made a file, and the command that makes it again')
+    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .json of jaxdiff')
+    show.add_argument('--json', action='store_true', help='all that it says, as JSON')
 
     export = add('export', help="a run's parameters or sampler for other programs")
     export.add_argument('--workdir', required=True, help="a training run's folder")
@@ -81,10 +89,6 @@ def parse(given: list[str]) -> argparse.Namespace:
     export.add_argument(
         '--platforms', nargs='+', help='that a sampler will run on; by default cpu cuda tpu'
     )
-
-    show = add('show', help='how a file was made, and the command that makes it again')
-    show.add_argument('file', help='a png, gif, npz, safetensors or stablehlo that jaxdiff wrote')
-    show.add_argument('--json', action='store_true', help='all that it says')
 
     launch = add('launch', help='a job of many processes on this machine: launch -n 2 -- train …')
     launch.add_argument('-n', '--processes', type=_positive, required=True, help='how many')
@@ -112,7 +116,6 @@ def parse(given: list[str]) -> argparse.Namespace:
     for command in (sample, noise, export):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(given)
-    args.given = list(given)
     args.overrides, unknown = _overrides(rest)
     if args.command in ('checkpoints', 'launch', 'prepare', 'show'):  # no config
         unknown = rest
@@ -124,6 +127,27 @@ def parse(given: list[str]) -> argparse.Namespace:
     if unknown:
         commands.choices[args.command].error(f'unrecognized arguments: {" ".join(unknown)}')
     return args
+
+
+def _from_images(parser):
+    group = parser.add_argument_group('samples from images')
+    group.add_argument('--image', nargs='+', help='images to start from, taken in turn')
+    group.add_argument('--examples', help="or those of a split of the run's data: 'test[:16]'")
+    group.add_argument('--mask', nargs='+', help='white where to draw; by default the transparency')
+    group.add_argument(
+        '--degrade',
+        action='store_true',
+        help='the images are whole: measure them first, then tell how near the samples come',
+    )
+    group.add_argument(
+        '--method', help='sdedit, invert, interpolate, replacement, repaint, ddnm, dps or pigdm'
+    )
+    group.add_argument('--strength', type=float, help='sdedit: how far towards the noise, 0 to 1')
+    group.add_argument(
+        '--task', help='what ddnm, dps and pigdm undo: super_resolution, inpaint, colorize …'
+    )
+    group.add_argument('--source-label', help='invert, interpolate: the class of the images')
+    group.add_argument('--source-prompt', help='invert, interpolate: what the images show')
 
 
 def _config(parser):

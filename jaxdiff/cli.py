@@ -1,5 +1,6 @@
 """The command line: calls what `arguments` reads, and prints."""
 
+import json
 import os
 import signal
 import sys
@@ -59,20 +60,25 @@ def _train(args):
     from jaxdiff.commands import train
 
     workdir = args.workdir or _default_workdir(args.config)
-    job = train.prepare(config, workdir, args.given)
+    job = train.prepare(config, workdir)
     return lambda: filter(None, [train.run(job)])
 
 
 def _sample(args):
     flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
     flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
+    method = args.method or (None if args.strength is None else 'sdedit')
+    flags |= {'weaker': args.weaker, 'weaker_step': args.weaker_step}
+    flags |= {'classifier': args.classifier, 'classifier_scale': args.classifier_scale}
+    flags |= {'weights': args.weights and tuple(args.weights)}
+    flags |= {'method': method, 'task': args.task, 'strength': args.strength}
     overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
     overrides += args.overrides
     devices.use_cores(count=args.devices)
     _quiet()
     _join(args)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # of many processes JAX makes a notice of it
-    from jaxdiff.commands import sample
+    from jaxdiff.commands import images, sample
 
     job = sample.prepare(
         args.workdir,
@@ -84,11 +90,15 @@ def _sample(args):
         labels=args.label,
         prompts=args.prompt,
         negative=args.negative,
+        images=images.Request(
+            tuple(args.image or ()), args.examples, tuple(args.mask or ()), args.degrade
+        ),
+        source_label=args.source_label,
+        source_prompt=args.source_prompt,
+        words=not args.no_words,
         out=args.out,
         film=args.film,
         overwrite=args.overwrite,
-        command=args.given,
-        record_prompts=args.record_prompts,
     )
     return lambda: sample.run(job)
 
@@ -101,8 +111,7 @@ def _noise(args):
     _quiet()
     from jaxdiff.commands import noise
 
-    asked = args.workdir, args.out, args.num, args.seed, args.overwrite, args.step
-    job = noise.prepare(config, *asked, command=args.given)
+    job = noise.prepare(config, args.workdir, args.out, args.num, args.seed, args.overwrite)
     return lambda: noise.run(job)
 
 
@@ -113,6 +122,15 @@ def _checkpoints(args):
 
     table = checkpoints.table(args.workdir)
     return lambda: [table]
+
+
+def _show(args):
+    _without_accelerators()
+    from jaxdiff.commands import show
+
+    made = show.read(args.file)
+    shown = json.dumps(made, indent=2) if args.json else show.text(args.file, made)
+    return lambda: [shown]
 
 
 def _export(args):
@@ -129,7 +147,6 @@ def _export(args):
         ema_width=args.ema_width,
         platforms=args.platforms,
         overwrite=args.overwrite,
-        command=args.given,
     )
     return lambda: export.run(job)
 
@@ -157,13 +174,6 @@ def _prepare(args):
     return lambda: prepare.run(job)
 
 
-def _show(args):
-    from jaxdiff.commands import show
-
-    text = show.show(args.file, args.json)
-    return lambda: [text]
-
-
 def _without_accelerators():
     """Leaves them to a run that may be using them."""
     os.environ.setdefault('JAX_PLATFORMS', 'cpu')
@@ -186,10 +196,10 @@ _COMMANDS = {
     'noise': _noise,
     'checkpoints': _checkpoints,
     'export': _export,
-    'show': _show,
     'launch': _launch,
     'plan': _plan,
     'prepare': _prepare,
+    'show': _show,
 }
 
 

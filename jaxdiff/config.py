@@ -5,6 +5,7 @@ Nothing here imports jax, so that the command line can read a config before it d
 
 import ast
 import difflib
+import hashlib
 import importlib.util
 import json
 import pathlib
@@ -83,6 +84,11 @@ def differences(old: ConfigDict, new: ConfigDict) -> dict[str, tuple[Any, Any]]:
     """{key: (old value, new value)} of the keys in which two configs differ."""
     a, b = flat(old), flat(new)
     return {key: (a[key], b[key]) for key in a if a[key] != b[key]}
+
+
+def digest(config: dict) -> str:
+    """The first 12 digits of SHA-256 of a config's values, nested, as JSON with sorted keys."""
+    return hashlib.sha256(json.dumps(config, sort_keys=True).encode()).hexdigest()[:12]
 
 
 def names() -> list[str]:

@@ -22,7 +22,11 @@ def manifest(config: ConfigDict, dataset: data.Dataset) -> dict:
         'config': config.to_dict(),
         'data': describe(dataset),
         'versions': versions(),
-        'devices': devices(),
+        'devices': {
+            'kind': jax.devices()[0].device_kind,
+            'count': jax.device_count(),
+            'processes': jax.process_count(),
+        },
         'commit': commit(),
         'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     }
@@ -38,15 +42,6 @@ def describe(dataset: data.Dataset) -> dict:
         'class_names': list(dataset.class_names),
         'captioned': dataset.captioned,
         'fingerprint': dataset.fingerprint,
-    }
-
-
-def devices() -> dict:
-    """Of what kind they are, and how many; on others, numbers may round otherwise."""
-    return {
-        'kind': jax.devices()[0].device_kind,
-        'count': jax.device_count(),
-        'processes': jax.process_count(),
     }
 
 

@@ -5,8 +5,15 @@ checked config.
 """
 
 from jaxdiff.build.autoencoder import Autoencoder, Features, of_codec, reconstruct
-from jaxdiff.build.check import check, check_devices, decides
-from jaxdiff.build.conditions import check_text, of_captions, of_texts, text_of
+from jaxdiff.build.check import check, check_devices, decides, guided
+from jaxdiff.build.classifier import log_probabilities
+from jaxdiff.build.conditions import (
+    check_text,
+    conditions_of,
+    of_captions,
+    of_texts,
+    text_of,
+)
 from jaxdiff.build.features import features_of
 from jaxdiff.build.model import (
     Model,
@@ -31,13 +38,16 @@ __all__ = [
     'check_devices',
     'check_text',
     'codec',
+    'conditions_of',
     'dataset',
     'decides',
     'driver',
     'features_of',
     'flops',
     'gammas',
+    'guided',
     'init',
+    'log_probabilities',
     'model',
     'noise_schedule',
     'of_captions',

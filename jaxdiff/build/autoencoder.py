@@ -7,8 +7,8 @@ It is trained by the same step as a diffusion model, on
 
 with x' decoded from a latent that is drawn, or quantised, and moved by Gaussian noise, so that the
 decoder forgives what a diffusion model does not get exactly right. To the errors of x' may come a
-distance of feature maps, see `evaluation.perceptual`, and a discriminator's game, see
-`codecs.adversarial`, whose parameters are the collection 'discriminator': no part of the codec.
+distance of feature maps, see `evaluation.perceptual`, and a discriminator, see `codecs.adversarial`,
+whose parameters are the collection 'discriminator': it is trained too, and no part of the codec.
 """
 
 import functools

@@ -21,7 +21,8 @@ CHOICES = {
     'loss.weighting': tuple(names.WEIGHTINGS),
     'loss.times': ('low_discrepancy', 'independent'),
     'loss.distribution': tuple(names.DISTRIBUTIONS),
-    'model': ('diffusion', 'autoencoder'),
+    'model': ('diffusion', 'autoencoder', 'classifier'),
+    'task': ('', *names.DEGRADATIONS),
     'autoencoder.kind': ('kl', 'vq'),
     'net.name': tuple(names.NETS),
     'net.condition': ('', 'class', 'text', 'class+text'),
@@ -35,11 +36,17 @@ CHOICES = {
     'sample.variance': ('small', 'large', 'learned'),
     'sample.variable': ('t', 'sigma'),
     'sample.grid': tuple(names.GRIDS),
+    'sample.method': ('', *names.WHOLE, *names.PARTS, *names.LINEAR),
+    'sample.task': ('', *names.LINEAR_TASKS),
+    'sample.covariance': ('isotropic', 'jacobian'),
 }
 # The least and the largest allowed; None is no bound.
 RANGES = {
     'seed': (0, 2**31 - 1),
     'data.image_size': (0, None),
+    'degradation.factor': (2, None),
+    'degradation.blur': (0.1, None),
+    'degradation.noise': (0, None),
     'diffusion.sigma_data': (1e-6, None),
     'diffusion.sigma_min': (1e-9, None),
     'diffusion.sigma_max': (1e-6, None),
@@ -63,6 +70,10 @@ RANGES = {
     'autoencoder.kl_weight': (0, None),
     'autoencoder.commitment': (0, None),
     'autoencoder.restart': (0, None),
+    'classifier.channels': (2, None),
+    'classifier.blocks': (1, None),
+    'sample.weaker_step': (0, None),
+    'sample.classifier_scale': (0, None),
     'autoencoder.perceptual': (0, None),
     'autoencoder.adversarial': (0, None),
     'autoencoder.adversarial_from': (0, None),
@@ -116,6 +127,10 @@ RANGES = {
     'sample.guidance_to': (0, 1),
     'sample.guidance_rescale': (0, 1),
     'sample.threshold': (0, 100),
+    'sample.strength': (0, 1),
+    'sample.jump': (1, None),
+    'sample.resamplings': (1, None),
+    'sample.dps_scale': (0, None),
     'sample.num': (1, None),
     'sample.batch_size': (1, None),
 }
@@ -167,6 +182,16 @@ def check(config: ConfigDict) -> None:
         raise ValueError(
             f'autoencoder.multipliers must be positive, got {config.autoencoder.multipliers}'
         )
+    if config.task and config.model != 'diffusion':
+        raise ValueError(f"task={config.task!r} needs model='diffusion', got {config.model!r}")
+    if config.task and config.codec.dequantize:
+        raise ValueError(f'task={config.task!r} works without codec.dequantize only')
+    if config.model == 'classifier' and config.diffusion.schedule == names.LEARNED:
+        raise ValueError("model='classifier' needs a schedule that is known, got 'learned'")
+    if not config.classifier.multipliers or min(config.classifier.multipliers) < 1:
+        raise ValueError(
+            f'classifier.multipliers must be positive, got {config.classifier.multipliers}'
+        )
     _check_autoencoder(config)
     if config.codec.name == 'latent' and not config.codec.path:
         raise ValueError("codec.name='latent' needs codec.path, the folder of an autoencoder's run")
@@ -177,6 +202,7 @@ def check(config: ConfigDict) -> None:
     _check_diffusion(config.diffusion)
     _check_loss(config)
     _check_sample(config)
+    _check_method(config)
 
 
 def _check_autoencoder(config):
@@ -186,8 +212,8 @@ def _check_autoencoder(config):
             raise ValueError(f"autoencoder.{name}={c[name]} needs model='autoencoder'")
     if bool(c.perceptual) != bool(c.features):
         raise ValueError(
-            "autoencoder.perceptual needs autoencoder.features, the folder of a U-Net's run, and "
-            f'the other way round; got {c.perceptual} and {c.features!r}'
+            "autoencoder.perceptual needs autoencoder.features, the folder of a U-Net's run, and the "
+            f'other way round; got {c.perceptual} and {c.features!r}'
         )
     if c.adversarial_from and not c.adversarial:
         raise ValueError(
@@ -275,11 +301,25 @@ def _check_loss(config):
 
 def _check_sample(config):
     c = config.sample
-    if c.guidance != 1 and not guided(config):
+    if c.guidance != 1 and not (guided(config) or c.weaker):
         raise ValueError(
             f'sample.guidance={c.guidance} needs a model trained with '
-            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1"
+            "net.condition='class' or 'text' and loss.condition_dropout between 0 and 1, or a weaker "
+            'model, sample.weaker'
         )
+    if c.weaker and (c.guidance == 1 or c.cfgpp):
+        raise ValueError('sample.weaker needs sample.guidance other than 1, without sample.cfgpp')
+    if c.weaker_step and not c.weaker:
+        raise ValueError('sample.weaker_step is of sample.weaker, which is not given')
+    if c.classifier and c.cfgpp:
+        raise ValueError('sample.classifier goes without sample.cfgpp')
+    if c.weights and not (guided(config) and 'text' in config.net.condition):
+        raise ValueError(
+            'sample.weights are of prompts: they need a model trained with text and '
+            'loss.condition_dropout between 0 and 1'
+        )
+    if c.weights and c.cfgpp:
+        raise ValueError('sample.weights go without sample.cfgpp')
     if c.cfgpp and not (guided(config) and c.guidance <= 1):
         raise ValueError(
             f'sample.cfgpp needs a guided model and sample.guidance between 0 and 1, got {c.guidance}'
@@ -318,6 +358,47 @@ def _check_sample(config):
         times_of(c, schedule, names.PREDICTIONS[d.prediction](d))
 
 
+def _check_method(config):
+    c = config.sample
+    if c.method and config.task:
+        raise ValueError(
+            f'a model of task={config.task!r} is shown the image: it takes no sample.method, got '
+            f'{c.method!r}'
+        )
+    if c.method and c.cfgpp:
+        raise ValueError(f'sample.method={c.method!r} goes without sample.cfgpp')
+    if bool(c.task) != (c.method in names.LINEAR):
+        raise ValueError(
+            f'sample.task ({", ".join(names.LINEAR_TASKS)}) and a sample.method that undoes it '
+            f'({", ".join(names.LINEAR)}) need each other, got {c.task!r} and {c.method!r}'
+        )
+    if c.task and (config.codec.name != 'pixels' or config.codec.dequantize):
+        raise ValueError(
+            f'sample.method={c.method!r} measures pixels: it needs a model of pixels, without '
+            "codec.dequantize; in latents 'replacement', 'repaint' and 'sdedit' work"
+        )
+    if c.method == 'ddnm' and config.degradation.noise:
+        raise ValueError(
+            "sample.method='ddnm' takes what was measured as it is: it needs degradation.noise=0, got "
+            f"{config.degradation.noise}; 'pigdm' and 'dps' take noise"
+        )
+    if c.method == 'repaint' and c.sampler in names.REMEMBERING:
+        raise ValueError(
+            f"sample.method='repaint' goes back and forth, which sample.sampler={c.sampler!r} cannot, "
+            f'as it remembers earlier steps: take {_without(names.REMEMBERING)}'
+        )
+    if c.method in ('invert', 'interpolate') and (c.sampler not in names.BOTH_WAYS or c.eta):
+        raise ValueError(
+            f'sample.method={c.method!r} walks to the noise and back by one deterministic step at a '
+            f'time: it needs sample.sampler of {", ".join(names.BOTH_WAYS)} and sample.eta=0, got '
+            f'{c.sampler!r} and {c.eta}'
+        )
+
+
+def _without(left_out):
+    return ', '.join(name for name in names.SAMPLERS if name not in left_out)
+
+
 def check_devices(config: ConfigDict, devices: int) -> None:
     """Raises a ValueError where the config's batch and mesh can't be spread over so many devices."""
     batch, parts, fsdp = config.train.batch_size, config.train.accumulate, config.train.fsdp
@@ -354,5 +435,7 @@ def decides(key: str, config: ConfigDict) -> bool:
         return config.optimizer.decay != 'constant'
     if key.startswith('train.'):
         return key == 'train.batch_size'
+    if key.startswith('degradation.'):  # of a model without a task, how it is sampled from
+        return bool(config.task)
     free = ('data.dir', 'net.remat', 'ema.snapshot_every', *TEXT_FILES)
     return not key.startswith('sample.') and key not in free

@@ -1,6 +1,7 @@
 """What a model is conditioned on: from a batch, or a request, to what its network is told.
 
-A condition is a dict of arrays, an entry per example: 'label' [b]; of a text 'tokens' and 'mask',
+A condition is a dict of arrays, an entry per example: 'label' [b]; 'image' [b, h, w, k], the picture
+of a task; of a text 'tokens' and 'mask',
 [b, l], where the model trains its own encoder, or 'text' [b, l, d] and 'mask' [b, l], the states of
 a frozen one.
 """
@@ -14,7 +15,11 @@ import numpy as np
 from jax import Array
 
 from jaxdiff import data, distributed, text
+from jaxdiff.build import tasks
 from jaxdiff.build.model import Model
+from jaxdiff.data.source import PIXELS
+
+_DEGRADE = 5  # what an example's key is folded with to degrade it: the first five are in use
 
 
 def told(model: Model, params: Any, cond: dict[str, Array]) -> dict[str, Array]:
@@ -36,8 +41,17 @@ def hide(model: Model, cond: dict[str, Array], hidden: Array) -> dict[str, Array
     return out
 
 
+def of_batch(model: Model, batch: dict[str, Array], keys: Array) -> dict[str, Array]:
+    """The condition of a batch's examples, whose keys, [b], also decide how they are degraded."""
+    cond = {name: batch[name] for name in shapes(model, len(keys)) if name != PIXELS}
+    if model.task:
+        own = jax.vmap(jax.random.fold_in, (0, None))(keys, _DEGRADE)
+        cond['image'] = tasks.degraded(model.task, own, batch.get(PIXELS, batch['image']))
+    return cond
+
+
 def shapes(model: Model, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
-    """The shapes of a condition for so many examples."""
+    """The shapes of what a batch of so many examples holds to be conditioned on, besides 'image'."""
     found = {}
     if model.num_classes:
         found['label'] = jax.ShapeDtypeStruct((batch,), jnp.int32)
@@ -48,7 +62,15 @@ def shapes(model: Model, batch: int) -> dict[str, jax.ShapeDtypeStruct]:
             found['tokens'] = jax.ShapeDtypeStruct(size, jnp.int32)
         else:
             found['text'] = jax.ShapeDtypeStruct((*size, model.text.width), jnp.float32)
+    if model.task and model.codec.shape:
+        found[PIXELS] = jax.ShapeDtypeStruct((batch, *model.data_shape), jnp.uint8)
     return found
+
+
+def conditions_of(model: Model) -> dict[str, tuple]:
+    """What a model is conditioned on: the shapes of one example's condition."""
+    found = {name: (x.shape, str(x.dtype)) for name, x in shapes(model, 1).items()}
+    return found | {'classes': (model.num_classes,), 'image': (model.net.image_channels,)}
 
 
 def text_of(model: Model) -> dict[str, str]:

@@ -11,7 +11,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import codecs, data, text
-from jaxdiff.build import autoencoder, names
+from jaxdiff.build import autoencoder, names, tasks
 from jaxdiff.build.autoencoder import Autoencoder
 from jaxdiff.build.text import text_encoder
 from jaxdiff.diffusion import denoiser, learned, prediction, schedule
@@ -33,6 +33,7 @@ class Model(NamedTuple):
     num_classes: int  # 0: without labels
     text: text.Encoder | None  # that reads prompts; its weights are None where it is trained too
     dtype: str  # of the parameters: 'float32', or 'float64'
+    task: tasks.Task | None = None  # of a model that is shown a picture
 
 
 def dataset(config: ConfigDict) -> data.Dataset:
@@ -72,6 +73,8 @@ def model(
     way = latents or codec(config, levels)
     data_shape, shape = tuple(shape), way.shape or shape
     c = config.net
+    if config.model == 'classifier':
+        return _classifier(config, way, data_shape, tuple(shape), num_classes)
     if 'class' in c.condition and not num_classes:
         without = c.condition.removeprefix('class').removeprefix('+')
         raise ValueError(
@@ -80,6 +83,9 @@ def model(
         )
     num_classes = num_classes if 'class' in c.condition else 0
     encoder = text_encoder(config)
+    task = None
+    if config.task:
+        task = tasks.task(config, config.task, data_shape, levels, shape)
     net = names.NETS[c.name](
         c,
         shape,
@@ -88,6 +94,7 @@ def model(
         dropout=c.dropout,
         num_classes=num_classes,
         text_width=encoder.width if encoder else 0,
+        image_channels=tasks.channels(task, data_shape) if task else 0,
         dtype=c.dtype,
         remat=c.remat,
     )
@@ -105,8 +112,32 @@ def model(
         num_classes,
         encoder,
         'float64' if c.dtype == 'float64' else 'float32',
+        task,
     )
     jax.eval_shape(functools.partial(init, made), jax.random.key(0))  # a net that can't be: now
+    return made
+
+
+def _classifier(config, way, data_shape, shape, num_classes):
+    """The model of a classifier, which is told no condition."""
+    if num_classes < 2:
+        raise ValueError(f"model='classifier' needs data with two classes or more, got {num_classes}")
+    made = Model(
+        names.classifier(config, num_classes),
+        noise_schedule(config),
+        prediction.x0,  # of no account
+        names.EMBEDDINGS[config.diffusion.embedding],
+        config.diffusion.sigma_data,
+        False,
+        way,
+        None,
+        shape,
+        data_shape,
+        0,
+        None,
+        'float64' if config.net.dtype == 'float64' else 'float32',
+    )
+    jax.eval_shape(functools.partial(init, made), jax.random.key(0))
     return made
 
 
@@ -145,6 +176,8 @@ def _example(model):
     if model.text:
         cond['text'] = jnp.zeros((1, model.text.length, model.text.width))
         cond['mask'] = jnp.ones((1, model.text.length), bool)
+    if model.task:
+        cond['image'] = jnp.zeros((1, *model.shape[:-1], model.net.image_channels))
     return jnp.zeros((1, *model.shape)), jnp.zeros(1), cond
 
 

@@ -3,7 +3,16 @@
 import optax
 
 from jaxdiff import nets
-from jaxdiff.diffusion import denoiser, grid, loss, prediction, samplers, schedule, times
+from jaxdiff.diffusion import (
+    degradation,
+    denoiser,
+    grid,
+    loss,
+    prediction,
+    samplers,
+    schedule,
+    times,
+)
 
 # config.diffusion -> Schedule. Those that preserve variance can be shifted and have a zero end.
 VARIANCE_PRESERVING = {
@@ -52,6 +61,32 @@ DISTRIBUTIONS = {
     'logit_normal': lambda u, c, s: times.logit_normal(u, c.time_mean, c.time_std),
 }
 
+
+def draw_times(config, schedule, key, keys, index):
+    """Times of training, [b].
+
+    Args:
+      key: of the step.
+      keys: one for each example, [b].
+      index: of the examples in the batch, [b].
+    """
+    if config.loss.times == 'low_discrepancy':
+        u = times.low_discrepancy(key, index, config.train.batch_size)
+    else:
+        u = times.independent(keys)
+    return DISTRIBUTIONS[config.loss.distribution](u, config.loss, schedule)
+
+
+# (config.degradation, the data's shape) -> Degradation
+DEGRADATIONS = {
+    'super_resolution': lambda c, shape: degradation.super_resolution(shape, c.factor, c.noise),
+    'inpaint': lambda c, shape: degradation.inpainting(c.noise),
+    'colorize': lambda c, shape: degradation.colorization(shape, c.noise),
+    'deblur': lambda c, shape: degradation.deblurring(shape, c.blur, c.noise),
+    'denoise': lambda c, shape: degradation.denoising(c.noise),
+    'sketch': lambda c, shape: degradation.sketching(),
+}
+
 # (Schedule, config.sample) -> Sampler
 SAMPLERS = {
     'annealed_langevin': lambda s, c: samplers.annealed_langevin(
@@ -77,6 +112,15 @@ SAMPLERS = {
     'rk4': lambda s, c: samplers.rk4(s, c.variable),
     'unipc': lambda s, c: samplers.unipc(s, c.order),
 }
+# Samplers that remember earlier steps, and those whose steps go either way.
+REMEMBERING = ('deis', 'dpmpp_2m', 'dpmpp_2m_sde', 'dpmpp_3m', 'ode_adaptive', 'unipc')
+BOTH_WAYS = ('ddim', 'euler', 'heun', 'rk4')
+# Methods of sampling from images: from whole ones, from parts, and from what was measured of them.
+WHOLE = ('sdedit', 'invert', 'interpolate')
+PARTS = ('replacement', 'repaint')
+LINEAR = ('ddnm', 'dps', 'pigdm')
+# The degradations that they undo.
+LINEAR_TASKS = tuple(name for name in DEGRADATIONS if name != 'sketch')
 # (Schedule, config.sample, latest time) -> times [steps + 1]
 GRIDS = {
     'uniform': lambda s, c, t: grid.uniform(c.steps, t),
@@ -86,6 +130,22 @@ GRIDS = {
     'karras': lambda s, c, t: grid.karras(s, c.steps, c.sigma_min, c.sigma_max, c.rho),
     'logsnr': lambda s, c, t: grid.logsnr(s, c.steps, t, to_zero=True),
 }
+
+
+def classifier(config, num_classes):
+    """The network of `config.model = 'classifier'`."""
+    c = config.classifier
+    return nets.Classifier(
+        num_classes,
+        c.channels,
+        c.multipliers,
+        c.blocks,
+        c.attention,
+        heads=config.net.heads,
+        dropout=config.net.dropout,
+        dtype=config.net.dtype,
+        remat=config.net.remat,
+    )
 
 
 def _unet(c, shape, **options):

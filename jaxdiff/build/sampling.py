@@ -9,7 +9,8 @@ import jax.numpy as jnp
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import conditions, names
+from jaxdiff.build import conditions, editing, names
+from jaxdiff.build.classifier import log_probabilities
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, guidance, prediction, schedule as schedules
 from jaxdiff.diffusion.gaussian import gaussian
@@ -18,18 +19,28 @@ from jaxdiff.diffusion.schedule import Schedule
 
 
 def sampling(
-    config: ConfigDict, model: Model, film: bool = False
+    config: ConfigDict,
+    model: Model,
+    film: bool = False,
+    weaker: Model | None = None,
+    classifier: Model | None = None,
 ) -> Callable[[Any, dict, Array], Array]:
     """The whole of a sampling run as one pure function, to be compiled once per batch shape.
 
-    Returns: (params, cond, keys [b], away=None) -> images, uint8 [b, h, w, c]; with `film` those of
-    every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see `conditions`;
-    `away` another one, that guidance leads away from: by default that of nothing.
+    Returns: (params, cond, keys [b], away=None, given=None) -> images, uint8 [b, h, w, c]; with
+    `film` those of every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see
+    `conditions`; `away` another one, that guidance leads away from: by default that of nothing;
+    `given` are images and what is known of them, see `editing`, and under 'source' the condition
+    that they are of: by default nothing.
+
+    Where there are guides, `params` have theirs under 'weaker' and 'classifier', and `given` has the
+    classes that the latter leads to under 'class', [b]. With `sample.weights` each entry of `cond` has
+    an axis of the prompts after the first, [b, prompts, ...].
     """
     c = config.sample
     fixed_times = model.schedule and visited(config, model)
 
-    def denoise_with(params, cond):
+    def denoise_with(params, cond, model=model):
         made = denoiser.from_network(
             lambda x, level: model.net.apply(net_params(model, params), x, level, cond),
             model.prediction,
@@ -53,25 +64,52 @@ def sampling(
             guided = guidance.limited(guided, denoise, c.guidance_to, c.guidance_from)
         return guided
 
-    def draw(params, cond, keys, away=None):
+    def to_class(denoise, params, schedule, label):
+        logp = log_probabilities(classifier, params)
+
+        def of_label(x_t, t):
+            return jnp.take_along_axis(logp(x_t, t), label[:, None], 1)[:, 0]
+
+        return guidance.classifier(denoise, of_label, schedule, c.classifier_scale)
+
+    def draw(params, cond, keys, away=None, given=None):
         schedule = schedule_of(model, params)
         times = visited(config, model, params) if fixed_times is None else fixed_times
         sampler = names.SAMPLERS[c.sampler](schedule, c)
-        told = conditions.told(model, params, cond)
-        denoise = denoise_with(params, told)
-        if c.cfgpp or c.guidance != 1:
-            if away is None:
-                away = conditions.hide(model, told, jnp.ones(keys.shape[:1], bool))
-            denoise_away = denoise_with(params, conditions.told(model, params, away))
+        each = [cond]
+        if c.weights:
+            each = [jax.tree.map(lambda x: x[:, i], cond) for i in range(len(c.weights))]
+        told = [conditions.told(model, params, one) for one in each]
+        nothing = conditions.hide(model, told[0], jnp.ones(keys.shape[:1], bool))
+        beliefs = [denoise_with(params, one) for one in told]
+        denoise = beliefs[0]
+        if c.weights:
+            denoise = guidance.composed(beliefs, denoise_with(params, nothing), c.weights)
+        if weaker:
+            own = params['weaker']
+            denoise_away = denoise_with(own, conditions.told(weaker, own, cond), weaker)
+        elif c.cfgpp or c.guidance != 1:
+            led = nothing if away is None else conditions.told(model, params, away)
+            denoise_away = denoise_with(params, led)
         if c.cfgpp:
             sampler = guidance.cfgpp(sampler, schedule, clipped(denoise_away), c.guidance)
         elif c.guidance != 1:
             denoise = guide(denoise, denoise_away)
-        denoise = clipped(denoise)
+        if classifier:
+            denoise = to_class(denoise, params['classifier'], schedule, given['class'])
+        denoise = editing.informed(config, model, schedule, denoise, clipped, given)
         start, walk = jax.vmap(jax.random.split, out_axes=1)(keys)
-        prior = gaussian(schedule).prior
-        x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
-        decode = functools.partial(model.codec.decode, params.get('codec', ()))
+        weights = params.get('codec', ())
+        if c.method in names.WHOLE:
+            source = conditions.told(model, params, given.get('source', nothing))
+            source = clipped(denoise_with(params, source))
+            asked = (schedule, sampler, source, weights, start, times, given)
+            x_1 = editing.start(config, model, *asked)
+        else:
+            prior = gaussian(schedule).prior
+            x_1 = jax.vmap(lambda key: prior(key, model.shape, times[0]))(start)
+        sampler = editing.steered(config, model, schedule, sampler, weights, start, given)
+        decode = functools.partial(model.codec.decode, weights)
         record = (lambda state: decode(state.x)) if film else None
         state, frames = run(walk, denoise, sampler, x_1, times, record)
         if film:
@@ -85,8 +123,10 @@ def visited(config: ConfigDict, model: Model, params: Any = None) -> Array:
     """The times that a sampling run visits, [steps + 1]; `params` are asked for a learned schedule."""
     schedule = schedule_of(model, params)
     if model.schedule:
-        return times_of(config.sample, schedule, model.prediction)
-    return names.GRIDS[config.sample.grid](schedule, config.sample, 1.0)  # its alpha is nowhere 0
+        times = times_of(config.sample, schedule, model.prediction)
+    else:
+        times = names.GRIDS[config.sample.grid](schedule, config.sample, 1.0)  # alpha is nowhere 0
+    return editing.times_of(config, times)
 
 
 def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) -> Array:
@@ -94,6 +134,8 @@ def times_of(c: ConfigDict, schedule: Schedule, asked: prediction.Prediction) ->
 
     Raises: ValueError where its grid starts later than the prediction can: see `prediction.start`.
     """
+    if c.classifier:  # whose guidance has no value at alpha = 0 either, as eps has none
+        asked = prediction.eps
     t_max = prediction.start(asked, schedule)
     if c.grid == 'logsnr':
         t_max = min(t_max, schedules.t_max(schedule))

@@ -64,6 +64,7 @@ def flops(config: ConfigDict, model: Model) -> float:
     key, cpus = jax.random.key(0), jax.local_devices(backend='cpu')
     whole = functools.partial(train_step(config, model, key, cpus), accumulate=1)
     shapes = jax.eval_shape(functools.partial(train_state, config, model), key)
-    batch = batch_shapes(config, model, bool(model.num_classes))
+    labelled = bool(model.num_classes) or config.model == 'classifier'
+    batch = batch_shapes(config, model, labelled)
     with jax.default_device(cpus[0]):
         return jax.jit(whole).lower(shapes, batch).cost_analysis()['flops']

@@ -9,10 +9,11 @@ import optax
 from jax import Array
 from ml_collections import ConfigDict
 
-from jaxdiff.build import autoencoder, conditions, names
+from jaxdiff.build import autoencoder, classifier, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
-from jaxdiff.diffusion import denoiser, learned, loss, times, variational
+from jaxdiff.diffusion import denoiser, learned, loss, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
+from jaxdiff.nets import convolve
 from jaxdiff.training import parallel, posthoc
 
 
@@ -23,8 +24,12 @@ def training_loss(
 
     A bound is in bits per dimension.
     """
-    if config.model == 'autoencoder':
-        return autoencoder.loss(config, model)
+    kinds = {'autoencoder': autoencoder.loss, 'classifier': classifier.loss}
+    losses = kinds.get(config.model, _diffusion_loss)
+    return convolve.in_reverse_mode(losses(config, model))
+
+
+def _diffusion_loss(config, model):
     c = config.loss
     weighting = names.WEIGHTINGS[c.weighting](c, config.diffusion)
 
@@ -35,17 +40,13 @@ def training_loss(
             keys
         )
         hidden = jax.vmap(jax.random.bernoulli, (0, None))(hide, c.condition_dropout)
-        cond = {name: batch[name] for name in conditions.shapes(model, len(hidden))}
+        cond = conditions.of_batch(model, batch, keys)
         cond = conditions.told(model, params, conditions.hide(model, cond, hidden))
         dropout = drop if config.net.dropout else None
         x0 = model.codec.encode(encode, batch['image'])
-        if c.times == 'low_discrepancy':
-            u = times.low_discrepancy(key_times, batch['index'], config.train.batch_size)
-        else:
-            u = times.independent(time)
 
         def draw_times(schedule: Schedule) -> Array:
-            return names.DISTRIBUTIONS[c.distribution](u, c, schedule)
+            return names.draw_times(config, schedule, key_times, time, batch['index'])
 
         def under(schedule: Schedule) -> Array:
             predict = denoiser.ask(

@@ -8,7 +8,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, provenance
+from jaxdiff import build
 from jaxdiff.commands import run as runs
 from jaxdiff.commands.folder import check_writable
 from jaxdiff.interop import safetensors, stablehlo
@@ -34,7 +34,6 @@ def prepare(
     ema_width: float | None = None,
     platforms: Sequence[str] | None = None,
     overwrite: bool = False,
-    command: list[str] | None = None,
 ) -> Job:
     """Reads a run and checks a request against it; writes nothing.
 
@@ -47,7 +46,6 @@ def prepare(
       ema: the averaged parameters rather than the last ones.
       ema_width: of an average made of the run's profiles instead, see `posthoc`.
       platforms: that the sampler will run on; None is cpu, cuda and tpu at once.
-      command: the arguments that asked for this, to be written into the file.
 
     Raises: ValueError for no run or checkpoint, an impossible request, or files that are there.
     """
@@ -75,6 +73,16 @@ def prepare(
             '--out ….stablehlo is for models of classes or none: a text goes through a tokenizer, '
             'which such a program cannot hold; export the parameters as .safetensors'
         )
+    c = run.config.sample
+    if sampler and (c.weaker or c.classifier):
+        raise ValueError(
+            '--out ….stablehlo holds one model: leave sample.weaker and sample.classifier away'
+        )
+    if sampler and (run.config.task or c.method):
+        raise ValueError(
+            '--out ….stablehlo is for samplers that start from noise alone, not from images; export '
+            'the parameters as .safetensors'
+        )
     check_writable(path.parent)
     for each in _outputs(path):
         if each.exists() and not overwrite:
@@ -88,10 +96,7 @@ def prepare(
             f'a sampler holds at most {stablehlo.LARGEST:,} bytes of parameters, and these are '
             f'{size:,}: export them as .safetensors'
         )
-    made = {'made_by': 'jaxdiff export', **runs.origin(run)}
-    made['content'] = 'a sampler' if sampler else 'parameters'
-    made['command'] = provenance.command(command, workdir=workdir, step=run.step)
-    made['stated'] = [key for key, _ in overrides]
+    made = {'made_by': 'jaxdiff export', **runs.origin(run), 'out': str(path)}
     return Job(run.config, run.model, params, path, platforms, made)
 
 

@@ -19,7 +19,7 @@ from tqdm import tqdm
 from jaxdiff import build, codecs, config as configs, data, distributed
 from jaxdiff.commands import run as runs
 from jaxdiff.data.fingerprint import digest
-from jaxdiff.data.source import read, stack
+from jaxdiff.data.source import PIXELS, read, stack
 from jaxdiff.interop import safetensors
 from jaxdiff.paths import in_bucket
 from jaxdiff.training import checkpoint, parallel
@@ -88,9 +88,7 @@ def check_kept(config: ConfigDict, workdir: epath.Path) -> None:
 
 
 def _of_run(path):
-    run = runs.find(path, autoencoder=True)
-    if run.config.model != 'autoencoder':
-        raise ValueError(f'codec.path={path!r} must hold a run of an autoencoder, it holds another')
+    run = runs.find(path, kinds=('autoencoder',))
     params = build.of_codec(parallel.local(runs.parameters(run)))
     params = jax.tree.map(np.asarray, params)
     d = run.model.net.latent_channels
@@ -119,16 +117,15 @@ def save(frozen: Frozen, workdir: epath.Path) -> None:
     """Keeps it with a run in latents, whole or not at all."""
     new = workdir / f'{FILE}.new'
     tree = frozen.params | {'shift': frozen.shift, 'scale': frozen.scale}
-    made = {'made_by': 'jaxdiff train', 'content': 'an autoencoder, kept'} | frozen.made
-    safetensors.save(new, tree, {'made': json.dumps(made)})
+    safetensors.save(new, tree, {'made': json.dumps(frozen.made)})
     new.replace(workdir / FILE)
 
 
 class Prepared:
-    """A source whose images are what `Codec.prepare` made of them."""
+    """A source whose images are what `Codec.prepare` made of them, which `pixels` keeps beside it."""
 
-    def __init__(self, source: Any, prepared: np.ndarray):
-        self._source, self._prepared = source, prepared
+    def __init__(self, source: Any, prepared: np.ndarray, pixels: bool = False):
+        self._source, self._prepared, self._pixels = source, prepared, pixels
 
     def __len__(self) -> int:
         return len(self._source)
@@ -138,15 +135,17 @@ class Prepared:
 
     def __getitems__(self, examples: list[int]) -> list[dict]:
         found = read(self._source, examples)
-        return [e | {'image': self._prepared[i]} for e, i in zip(found, examples)]
+        kept = [{PIXELS: e['image']} if self._pixels else {} for e in found]
+        return [e | {'image': self._prepared[i]} | k for e, i, k in zip(found, examples, kept)]
 
 
 def settle(
-    frozen: Frozen, dataset: data.Dataset, workdir: epath.Path
+    frozen: Frozen, dataset: data.Dataset, workdir: epath.Path, pixels: bool = False
 ) -> tuple[Frozen, data.Dataset]:
     """The autoencoder with its shift and scale measured and kept, and the data in its latents.
 
-    What the encoder says of each image is computed once, and kept where the data set lies.
+    What the encoder says of each image is computed once, and kept where the data set lies. With
+    `pixels` the images stand beside it.
     """
     prepared = _kept(frozen, dataset)
     if not frozen.measured:
@@ -154,7 +153,7 @@ def settle(
         frozen = frozen._replace(shift=shift, scale=scale, measured=True)
         if distributed.primary():
             save(frozen, workdir)
-    return frozen, dataset._replace(source=Prepared(dataset.source, prepared))
+    return frozen, dataset._replace(source=Prepared(dataset.source, prepared, pixels))
 
 
 def measure(frozen: Frozen, prepared: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -9,7 +9,7 @@ import numpy as np
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, manifest, provenance
+from jaxdiff import build, manifest
 from jaxdiff.codecs import Codec
 from jaxdiff.commands import sample as sampling
 from jaxdiff.commands.folder import check_writable
@@ -37,14 +37,8 @@ def prepare(
     num: int = 4,
     seed: int = 0,
     overwrite: bool = False,
-    step: int | None = None,
-    command: list[str] | None = None,
 ) -> Job:
     """Reads examples of the config's data; with `workdir` also that run's model, for the way back.
-
-    Args:
-      step: which checkpoint of the run; None is the newest.
-      command: the arguments that asked for this, to be written into the files.
 
     Raises: ValueError or FileNotFoundError on a bad config, data set or run, or files in the way.
     """
@@ -59,13 +53,10 @@ def prepare(
         raise ValueError(f'--num must lie between 1 and {len(dataset.source)}, got {num}')
     if not 0 <= seed < 2**32:
         raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
-    reverse, stated = None, {'seed': seed}
+    reverse = None
     if workdir:
         overrides = [('sample.num', str(num)), ('sample.batch_size', str(num))]
-        reverse = sampling.prepare(
-            workdir, overrides, step=step, seed=seed, out=out, overwrite=True
-        )
-        stated |= {'workdir': workdir, 'step': reverse.made['step']}
+        reverse = sampling.prepare(workdir, overrides, seed=seed, out=out, overwrite=True)
         for key in ('data', 'codec', 'diffusion'):
             if config[key] != reverse.config[key]:
                 raise ValueError(
@@ -76,10 +67,6 @@ def prepare(
     images = np.stack([dataset.source[int(i)]['image'] for i in chosen])
     made = {
         'made_by': 'jaxdiff noise',
-        'content': 'examples under noise' + (', and samples of a model' if reverse else ''),
-        'generated': bool(reverse),
-        'command': provenance.command(command, **stated),
-        'config_digest': provenance.digest(config.to_dict()),
         'examples': chosen.tolist(),
         'seed': seed,
         'config': config.to_dict(),

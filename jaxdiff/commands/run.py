@@ -11,7 +11,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, config as configs, manifest, provenance
+from jaxdiff import build, config as configs, manifest
 from jaxdiff.training import checkpoint, parallel, posthoc
 
 # The relative distance from the profile asked for above which an average is not the one asked for.
@@ -37,7 +37,7 @@ def find(
     step: int | None = None,
     ema: bool = True,
     ema_width: float | None = None,
-    autoencoder: bool = False,
+    kinds: tuple[str, ...] = ('diffusion',),
 ) -> Run:
     """The run in a folder, checked against how it is to be sampled from.
 
@@ -47,7 +47,7 @@ def find(
       step: which checkpoint; None is the newest.
       ema: the averaged parameters rather than the last ones.
       ema_width: of an average made of the run's profiles instead, see `posthoc`.
-      autoencoder: whether it may be one.
+      kinds: what it may be, of config.model's values.
 
     Raises: ValueError where there is no run, no such checkpoint, or settings are impossible.
     """
@@ -59,8 +59,11 @@ def find(
     step = checkpoint.choose(place, step, (which, 'made'))
     made = checkpoint.made(place, step)
     trained = configs.loads(json.dumps(made['config']))
-    if trained.model == 'autoencoder' and not autoencoder:
-        raise ValueError(f'{workdir} holds an autoencoder, which has no samples of its own')
+    if trained.model not in kinds:
+        own = ', which has no samples of its own' if trained.model != 'diffusion' else ''
+        raise ValueError(
+            f'{workdir} holds a run of model={trained.model!r}{own}: it must be {" or ".join(kinds)}'
+        )
     if ema_width is not None:
         which = f'ema{ema_width:g}'
         posthoc.gamma(ema_width)  # refuses what can't be
@@ -80,6 +83,9 @@ def find(
     model = build.model(config, data['shape'], data['levels'], len(names), codec)
     build.check_text(model, made)
     changed = configs.differences(trained, config)
+    for key, (old, new) in changed.items():
+        if build.decides(key, config):
+            raise ValueError(f'{key} is what the run was trained with, {old!r}: it cannot be {new!r}')
     return Run(folder, step, which, ema_width, config, changed, model, made)
 
 
@@ -141,7 +147,7 @@ def origin(run: Run) -> dict:
         'workdir': str(run.folder),
         'step': run.step,
         'parameters': run.which,
-        'config_digest': provenance.digest(run.made['config']),
+        'changed': {k: new for k, (_, new) in run.changed.items() if not k.startswith('sample.')},
         'sample': run.config.sample.to_dict(),
         'run': run.made,
         'versions': manifest.versions(),

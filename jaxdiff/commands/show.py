@@ -1,133 +1,201 @@
-"""`jaxdiff show`: how a file was made, and the command that makes it again."""
+"""`jaxdiff show`: what made a file, and the command that makes it again."""
 
 import json
 import shlex
+import zipfile
+from typing import Any
 
+import numpy as np
+import safetensors
 from etils import epath
+from PIL import Image
 
-from jaxdiff import config as configs, provenance
+from jaxdiff import config as configs
+from jaxdiff.configs import default
 
-_PARAMETERS = {'ema': 'averaged parameters', 'params': 'last parameters'}
+_LEFT_OUT = '…'  # stands where words were left out
 
 
-def show(file: str, whole: bool = False) -> str:
-    """What a file says of how it was made: in short with the commands, or `whole`, as JSON.
+def read(file: str) -> dict:
+    """How a file that jaxdiff wrote was made: a .png, .gif, .npz, .safetensors or a sampler's .json.
 
-    Raises: ValueError where it can't be read, or says nothing.
+    Raises: ValueError where it can't be read or doesn't say; FileNotFoundError where there is none.
     """
     path = epath.Path(file)
-    made = provenance.read(path)
-    if whole:
-        return json.dumps(made, indent=2)
-    lines = [f'{path.name}: {made.get("content", "made")} by {made["made_by"]}']
-    lines += [f'  {name:<10}{text}' for name, text in _told(made) if text]
-    for what, arguments in again(made, path):
-        lines += [f'{what}:', f'jaxdiff {shlex.join(arguments)}']
-    return '\n'.join(lines)
-
-
-def again(made: dict, path: epath.Path) -> list[tuple[str, list[str]]]:
-    """[(what it does, arguments of `jaxdiff`)] of the commands that make a file again.
-
-    What the config of the run says of sampling now, and said otherwise then, is stated. They write
-    beside the file, under another name.
-    """
-    arguments, out = made.get('command'), path.with_name(_stem(path) + '_again')
-    if made['made_by'] == 'jaxdiff train':
-        return _training(made, out)
-    if not arguments:
-        return []
-    kind = arguments[0]
-    if kind == 'sample' or path.suffix in ('.stablehlo', '.json'):
-        arguments = [*arguments, *_settings(made)]
-    if kind == 'export':
-        ending = '.stablehlo' if path.suffix == '.json' else path.suffix
-        out = out.with_name(out.name + ending)
-    return [('again', [*arguments, '--out', str(out)])]
-
-
-def _training(made, out):
-    """The run from its first step; and a grid alone, from a checkpoint."""
-    run, found = made['run'], []
-    if run.get('command'):
-        kept = run['command']
-        place = kept.index('--workdir') + 1
-        other = [*kept[:place], f'{kept[place]}_again', *kept[place + 1 :]]
-        found.append(('again, the whole run', other))
-    if made.get('generated') and made.get('workdir'):
-        drawn = ['sample', '--workdir', made['workdir'], '--step', str(made['step'])]
-        drawn += ['--seed', str(made['seed']), *_settings(made)]
-        if made.get('prompts') and not any(made['sample']['prompts']):  # captions
-            drawn += ['--prompt', *_turn(made['prompts'])]
-        what = f'again, while the run keeps step {made["step"]}'
-        found.append((what, [*drawn, '--out', str(out)]))
-    return found
-
-
-def _turn(words):
-    """What is repeated in them."""
-    n = next(n for n in range(1, len(words) + 1) if words[n:] == words[:-n])
-    return words[:n]
-
-
-def _stem(path):
-    return path.name.removesuffix(path.suffix).removesuffix('_film')
-
-
-def _settings(made):
-    """Flags for the keys of the section `sample` that the run has otherwise now, if none states."""
-    now = made['run']['config'].get('sample', {})
-    kept = epath.Path(made['workdir']) / 'config.json'
+    if not path.exists():
+        raise FileNotFoundError(f'there is no file {file}')
+    if path.suffix not in _READERS:
+        raise ValueError(f'{file}: what says how it was made ends in {", ".join(_READERS)}')
     try:
-        now = configs.loads(kept.read_text()).sample.to_dict() if kept.exists() else now
-    except (ValueError, OSError):  # a broken file is of no use for sampling either
-        pass
-    now, flags = json.loads(json.dumps(now)), []
-    for key, value in made['sample'].items():
-        if f'sample.{key}' in made.get('stated', ()) or value == provenance.LEFT_OUT:
-            continue
-        if key not in now or now[key] != value:
-            flags.append(f'--config.sample.{key}={value}')
-    return flags
+        made = _READERS[path.suffix](path)
+    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+        raise ValueError(f'{file} cannot be read: {error}') from error
+    if not isinstance(made, dict) or 'made_by' not in made:
+        raise ValueError(f'{file} does not say how it was made: jaxdiff did not write it, or not so')
+    return made
 
 
-def _told(made):
-    """(name, what is said of it) pairs; nothing is said of what isn't known."""
-    of = made.get('run') if made['made_by'] == 'jaxdiff noise' else made
-    trained = (of or {}).get('run') or {}
-    sample = (of or {}).get('sample') or {}
-    data = made.get('data') or trained.get('data') or {}
-    config = made.get('config') or trained.get('config')
-    yield 'generated', {True: 'yes, by a model', False: 'no', None: ''}[made.get('generated')]
-    if of and 'workdir' in of:
-        which = of.get('parameters', '')
-        which = _PARAMETERS.get(which, f'average of width {which.removeprefix("ema")}')
-        where = '' if epath.Path(of['workdir']).exists() else ', not found from here'
-        yield 'model', f'{of["workdir"]}, step {of["step"]}, {which}{where}'
-    if config:
-        yield 'config', f'sha256 {made.get("config_digest") or provenance.digest(config)}'
-    if data:
-        size = f'{data["size"]:,} examples'
-        yield 'data', f'{data["name"]}, {size}, fingerprint {data["fingerprint"]}'
-    if made.get('generated') and sample:
-        yield (
-            'samples',
-            (
-                f'{sample["num"]}, by {sample["sampler"]} in {sample["steps"]} steps, '
-                f'guidance {sample["guidance"]:g}'
-            ),
-        )
-    yield 'seed', '' if made.get('seed') is None else str(made['seed'])
-    yield 'labels', ', '.join(map(str, made.get('labels') or ()))
-    for name in ('prompts', 'negative'):
-        words = made.get(name) or (sample.get(name) if made.get('generated') else None)
-        words = [words] if isinstance(words, str) else list(dict.fromkeys(words or ()))
-        yield name, ', '.join(x if x == provenance.LEFT_OUT else repr(x) for x in words if x)
-    yield 'PSNR', f'{made["psnr"]:.4g}' if 'psnr' in made else ''
-    yield 'SSIM', f'{made["ssim"]:.4g}' if 'ssim' in made else ''
-    versions = made.get('versions') or trained.get('versions') or {}
-    yield 'versions', ', '.join(f'{k} {v}' for k, v in versions.items() if k.startswith('jax'))
-    yield 'commit', trained.get('commit') or ''
-    yield 'begun', trained.get('time') or ''
+def text(file: str, made: dict) -> str:
+    """The lines that say how a file was made, the command last."""
+    run = made.get('run') or made
+    rows = [('file', f'{file}: {_kind(made)}'), ('made by', _versions(made))]
+    if 'workdir' in made:
+        rows.append(('model', f'{made["workdir"]}, step {made["step"]}, {made["parameters"]}'))
+    elif 'step' in made:
+        rows.append(('model', f'step {made["step"]} of the run itself'))
+    data, digest = run['data'], configs.digest(run['config'])
+    rows.append(('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}'))
+    rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
     if made.get('words_left_out'):
-        yield 'left out', f'the prompts; put them in place of {provenance.LEFT_OUT!r}'
+        rows.append(('prompts', 'left out on request'))
+    if 'sample' in made:
+        c = made['sample']
+        rows.append(
+            ('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}')
+        )
+    rows.append(('again', shlex.join(command(made))))
+    width = max(len(label) for label, _ in rows)
+    return '\n'.join(f'{label:<{width}}  {value}' for label, value in rows)
+
+
+def command(made: dict) -> list[str]:
+    """The command that makes it again, as it would be typed now.
+
+    Words that were left out stand as '…'. What was sampled with is compared with what the run's
+    folder, where it is still there, says now.
+    """
+    return ['jaxdiff', *_COMMANDS[made['made_by']](made)]
+
+
+def _sample(made):
+    out = ['sample', '--workdir', made['workdir'], *_which(made), '--seed', str(made['seed'])]
+    if made.get('labels'):
+        out += ['--label', *made['labels']]
+    left_out = made.get('words_left_out', ())
+    for flag, words in (('prompt', made.get('prompts')), ('negative', made.get('negative'))):
+        words = [words] if isinstance(words, str) else words or ()
+        out += [f'--{flag}', *words] if words else []
+        out += [f'--{flag}', _LEFT_OUT] if f'{flag}' in left_out else []
+    images = made.get('images') or {}
+    for flag, given in (('image', images.get('files')), ('mask', images.get('mask'))):
+        out += [f'--{flag}', *given] if given else []
+    out += ['--examples', images['examples']] if 'examples' in images else []
+    out += ['--degrade'] if images.get('degraded_here') else []
+    for flag, word in zip(('label', 'prompt'), made.get('source') or ()):
+        out += [f'--source-{flag}', word] if word is not None else []
+    out += ['--source-prompt', _LEFT_OUT] if 'source-prompt' in left_out else []
+    out += ['--film'] if made.get('film') else []
+    out += ['--no-words'] if left_out else []
+    return [*out, *_changes(made)]
+
+
+def _export(made):
+    out = ['export', '--workdir', made['workdir'], *_which(made), '--out', made['out']]
+    return [*out, *(_changes(made) if made['out'].endswith('.stablehlo') else ())]
+
+
+def _train(made):
+    return ['train', *_config((made.get('run') or made)['config']), '--workdir', 'NEW_FOLDER']
+
+
+def _noise(made):
+    out = ['noise', *_config(made['config']), '--seed', str(made['seed'])]
+    out += ['--num', str(len(made['examples']))]
+    return out + (['--workdir', made['run']['workdir']] if made.get('run') else [])
+
+
+_COMMANDS = {
+    'jaxdiff sample': _sample,
+    'jaxdiff train': _train,
+    'jaxdiff noise': _noise,
+    'jaxdiff export': _export,
+}
+
+
+def _which(made):
+    """The flags of a checkpoint and its parameters."""
+    which = made['parameters']
+    out = ['--step', str(made['step'])]
+    if which == 'params':
+        return [*out, '--no-ema']
+    return out if which == 'ema' else [*out, '--ema-width', which.removeprefix('ema')]
+
+
+def _changes(made):
+    """The flags of what differs from the run, as its folder says it now."""
+    config = epath.Path(made['workdir']) / 'config.json'
+    stands = json.loads(config.read_text()) if config.exists() else made['run']['config']
+    stands = configs.flat(configs.loads(json.dumps(stands)))
+    wanted = {f'sample.{key}': value for key, value in made['sample'].items()} | made['changed']
+    return [
+        f'--config.{key}={value}'
+        for key, value in wanted.items()
+        if key in stands and _plain(stands[key]) != _plain(value)
+    ]
+
+
+def _config(config):
+    """The flags of a config, against the default one."""
+    loaded = configs.loads(json.dumps(config))
+    changed = configs.differences(default.get_config(), loaded)
+    return ['--config', 'default', *(f'--config.{key}={new}' for key, (_, new) in changed.items())]
+
+
+def _plain(value: Any):
+    return list(value) if isinstance(value, (tuple, list)) else value
+
+
+_SHOWN = ('seed', 'labels', 'prompts', 'negative', 'images', 'source', 'psnr', 'ssim', 'accuracy', 'nearness')
+
+
+def _kind(made):
+    if made['made_by'] == 'jaxdiff noise':
+        return 'real examples under noise' + (', and generated ones' if made.get('run') else '')
+    if made['made_by'] == 'jaxdiff export':
+        return 'parameters of a model, or its sampler'
+    return 'generated by a model' if made.get('generated') else 'real images as a model sees them'
+
+
+def _versions(made):
+    found = made.get('versions') or made['run']['versions']
+    return f'{made["made_by"]}, ' + ', '.join(
+        f'{name} {found[name]}' for name in ('jaxdiff', 'jax', 'python') if name in found
+    )
+
+
+def _words(value):
+    if isinstance(value, dict):
+        return '; '.join(f'{key} {_words(inner)}' for key, inner in value.items())
+    if isinstance(value, list):
+        return ', '.join(_words(inner) for inner in value)
+    return f'{value:.4g}' if isinstance(value, float) else str(value)
+
+
+def _png(path):
+    with path.open('rb') as file, Image.open(file) as image:
+        return json.loads(image.text.get('jaxdiff', 'null'))
+
+
+def _gif(path):
+    with path.open('rb') as file, Image.open(file) as image:
+        comment = image.info.get('comment', b'')
+        return json.loads(comment) if comment.startswith(b'{') else None
+
+
+def _npz(path):
+    with path.open('rb') as file, np.load(file) as arrays:
+        return json.loads(str(arrays['made'])) if 'made' in arrays else None
+
+
+def _safetensors(path):
+    with safetensors.safe_open(path, 'numpy') as file:
+        return json.loads((file.metadata() or {}).get('made', 'null'))
+
+
+_READERS = {
+    '.png': _png,
+    '.gif': _gif,
+    '.npz': _npz,
+    '.safetensors': _safetensors,
+    '.json': lambda path: json.loads(path.read_text()).get('made'),
+}

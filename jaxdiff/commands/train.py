@@ -12,7 +12,7 @@ import jax
 from etils import epath
 from ml_collections import ConfigDict
 
-from jaxdiff import build, config as configs, data, distributed, manifest, provenance
+from jaxdiff import build, config as configs, data, distributed, manifest
 from jaxdiff.commands import features, latents, pictures, rollback, sample as sampling
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
@@ -38,7 +38,6 @@ class Job(NamedTuple):
     frozen: latents.Frozen | None  # the autoencoder of a model in latents
     kept: features.Kept | None  # what an autoencoder's perceptual loss sees by
     changed: dict  # keys of a run that goes on, {key: (old, new)}
-    command: list[str] | None  # the arguments that asked for it
 
 
 class Training(NamedTuple):
@@ -53,13 +52,17 @@ class Training(NamedTuple):
     sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
 
-def prepare(config: ConfigDict, workdir: str, command: list[str] | None = None) -> Job:
+def prepare(config: ConfigDict, workdir: str) -> Job:
     """Checks config, data, devices and folder against each other; leaves nothing in the folder.
 
     Raises: ValueError or FileNotFoundError where the run can't work as asked.
     """
     build.check(config)
     build.check_devices(config, jax.device_count())
+    c = config.sample
+    for key in ('method', 'weaker', 'classifier', 'weights'):
+        if c[key]:
+            raise ValueError(f'sample.{key} is for jaxdiff sample, not for the grids of training')
     folder = epath.Path(workdir)
     check_writable(folder)
     if jax.process_count() > 1:
@@ -93,8 +96,7 @@ def prepare(config: ConfigDict, workdir: str, command: list[str] | None = None) 
     if any(config.sample.prompts):  # those that can't be: now
         prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         sampling.conditions(model, None, prompts)
-    command = provenance.command(command, workdir=workdir)
-    return Job(config, folder, dataset, model, frozen, kept, changed, command)
+    return Job(config, folder, dataset, model, frozen, kept, changed)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -112,7 +114,6 @@ def run(job: Job) -> epath.Path | None:
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
         made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
-        made['command'] = job.command
         if distributed.primary():
             _record(job, made)
             if job.kept:
@@ -133,15 +134,12 @@ def run(job: Job) -> epath.Path | None:
         picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
-            told = {'made_by': 'jaxdiff train', 'content': 'curves', 'generated': False}
-            curves.draw(
-                job.workdir / 'loss.png', metrics.read(job.workdir), title, told | {'run': made}
-            )
+            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
     return picture
 
 
 def _in_latents(job):
-    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir)
+    frozen, dataset = latents.settle(job.frozen, job.dataset, job.workdir, bool(job.config.task))
     model = job.model._replace(codec=frozen.codec())
     return job._replace(dataset=dataset, model=model, frozen=frozen)
 

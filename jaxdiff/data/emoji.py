@@ -55,7 +55,8 @@ PACKAGES = (  # with the digests that `npm view NAME@VERSION dist.integrity` sho
 class Emoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Emoji 16.0 of 64x64 pixels in two styles, Twitter's and Google's, each with two to six captions.
 
-    On white ('emoji', or 'emoji/rgb'), or with their transparency ('emoji/rgba'). Classes are the
+    On white ('emoji', or 'emoji/rgb'), or with their transparency ('emoji/rgba'); 'emoji/plain' is on
+    white and without the variations in skin tone, which are most of the others. Classes are the
     categories. About a tenth of the concepts is in 'test': both styles, all skin tones and the
     mirror image of an emoji are one concept, and so are emoji that share a picture. So no caption
     and no picture of 'test' is in 'train', which has most of the words, in other combinations.
@@ -66,6 +67,7 @@ class Emoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     BUILDER_CONFIGS = [
         tfds.core.BuilderConfig(name='rgb', description='on white'),
         tfds.core.BuilderConfig(name='rgba', description='with transparency'),
+        tfds.core.BuilderConfig(name='plain', description='on white, without skin tones'),
     ]
     PACKAGES = PACKAGES
     ATTRIBUTION = """\
@@ -79,7 +81,7 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
     MANUAL_DOWNLOAD_INSTRUCTIONS = 'run jaxdiff prepare emoji'
 
     def _info(self):
-        channels = len(self.builder_config.name)  # a letter each
+        channels = self._channels()
         features = {
             'image': tfds.features.Image(shape=(64, 64, channels)),
             'label': tfds.features.ClassLabel(names=CATEGORIES),
@@ -94,6 +96,9 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
             license=self.ATTRIBUTION,
         )
 
+    def _channels(self):
+        return 4 if self.builder_config.name == 'rgba' else 3
+
     def _split_generators(self, dl_manager):
         *styles, words = [
             packages.check(package, dl_manager.manual_dir) for package in self.PACKAGES
@@ -107,6 +112,8 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
         )
         splits = {'train': [], 'test': []}
         for one in all_drawn:
+            if one.toned and self.builder_config.name == 'plain':
+                continue
             one = one._replace(concept=same[one.concept])
             splits['test' if held_out(one.concept) else 'train'].append(one)
         return {
@@ -114,7 +121,7 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
         }
 
     def _generate_examples(self, pictures, members):
-        channels = len(self.builder_config.name)
+        channels = self._channels()
         for style, files in pictures.items():
             for one in members:
                 pixels = image.decode(io.BytesIO(files[one.file]), channels)

@@ -25,6 +25,7 @@ class Drawn(NamedTuple):
     name: str  # 'waving hand, light skin tone'
     alias: str  # as chat programs call it: 'wave, light skin tone'; '' where that is no other name
     tags: tuple[str, ...]  # more words, none of them in the name
+    toned: bool = False  # whether it is a variation in skin tone
 
 
 def drawn(emoji: list[dict], words: list[dict]) -> Iterator[Drawn]:
@@ -46,9 +47,8 @@ def drawn(emoji: list[dict], words: list[dict]) -> Iterator[Drawn]:
             skin, word = known[_plain(one['unified'])]
             name = _name(skin['label'])
             other = _name(': '.join([alias, *_tones(tones)])) if alias else ''
-            yield Drawn(
-                one['image'], concept, base['category'], name, other, _tags(word, name, other)
-            )
+            tags = _tags(word, name, other)
+            yield Drawn(one['image'], concept, base['category'], name, other, tags, bool(tones))
 
 
 def captions(drawn: Drawn, style: str) -> tuple[str, ...]:

@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+PIXELS = 'pixels'
+
 
 def read(source: Any, examples: list[int]) -> list[dict]:
     """The examples of a source, read together where it can."""
@@ -18,8 +20,12 @@ def read(source: Any, examples: list[int]) -> list[dict]:
 
 
 def stack(elements: list[dict]) -> dict:
-    """The arrays of the examples: 'image' uint8 [b, h, w, c], 'label' int32 [b] where labelled."""
-    batch = {'image': np.stack([element['image'] for element in elements])}
+    """The arrays of the examples: 'image' uint8 [b, h, w, c], 'label' int32 [b] where labelled.
+
+    Where 'image' is something else that was made of it, the image itself may stand under `PIXELS`.
+    """
+    names = [name for name in ('image', PIXELS) if name in elements[0]]
+    batch = {name: np.stack([element[name] for element in elements]) for name in names}
     if 'label' in elements[0]:
         batch['label'] = np.array([element['label'] for element in elements], np.int32)
     return batch

@@ -53,6 +53,27 @@ def mixture_logp(
     return logp
 
 
+def gaussian(schedule: Schedule, mean: Array, covariance: Array) -> Denoiser:
+    """E[x0 | x_t] for x0 ~ N(m, S), m + alpha S (alpha² S + sigma² I)⁻¹ (x_t − alpha m).
+
+    Args:
+      mean: [d], or [b, d], another one for each example.
+      covariance: [d, d].
+
+    Returns: a denoiser of x_t [b, d] at a time, a scalar or [b].
+    """
+    mean = jnp.asarray(mean)
+    values, vectors = jnp.linalg.eigh(jnp.asarray(covariance))
+
+    def denoise(x_t, t):
+        alpha, sigma = (c[..., None] for c in schedule(t))
+        gain = alpha * values / (alpha**2 * values + sigma**2)
+        along = jnp.matmul(x_t - alpha * mean, vectors, precision='highest')
+        return mean + jnp.matmul(gain * along, vectors.T, precision='highest')
+
+    return denoise
+
+
 def _components(schedule, weights, means, stds, x_t, t):
     """alpha, offsets [b, k, d], variances and, but for (2π)^(−d/2), log densities [b, k]."""
     alpha, sigma = (c[..., None] for c in schedule(t))

@@ -104,3 +104,20 @@ def _check(steps, most=math.inf):
 def _fractions(steps):
     _check(steps)
     return jnp.arange(steps, -1, -1) / max(steps, 1) if steps else jnp.ones(1)
+
+
+def repaint(times: Array, jump: int, resamplings: int) -> Array:
+    """A grid that goes every stretch of `jump` steps so many times, and back in between.
+
+    So with times a > b > c > d > e, 2 and 2 it visits a b c, a b c, c d e, c d e: from c up to a the
+    chain's transition leads in one step, see `inverse.repaint`.
+
+    References: Lugmayr et al. 2022, arXiv:2201.09865, section 4.2 and appendix B.
+    """
+    if jump < 1 or resamplings < 1:
+        raise ValueError(f'jump and resamplings must be positive, got {jump=}, {resamplings=}')
+    visited, last = [0], len(times) - 1
+    for start in range(0, last, jump):
+        stretch = list(range(start + 1, min(start + jump, last) + 1))
+        visited += ([*stretch, start] * resamplings)[:-1]
+    return jnp.asarray(times)[jnp.asarray(visited)]

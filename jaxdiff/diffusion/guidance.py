@@ -11,7 +11,7 @@ learned variance passes through, and is that of the first denoiser.
 `cfgpp` depends on the next time as well, and so goes from a sampler to a sampler.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -34,6 +34,27 @@ def classifier_free(conditional: Denoiser, unconditional: Denoiser, scale: float
     def denoise(x_t, t):
         weak = mean(unconditional(x_t, t))
         return on_mean(lambda strong: weak + scale * (strong - weak), conditional(x_t, t))
+
+    return denoise
+
+
+def composed(
+    conditionals: Sequence[Denoiser], unconditional: Denoiser, weights: Sequence[float]
+) -> Denoiser:
+    """Several conditions at once: unconditional + sum_i w_i (conditional_i − unconditional).
+
+    With all weights 1 it is the score of p(x) prod_i p(c_i | x), conditions that are independent
+    given x; a negative weight leads away from its condition.
+
+    References: Liu et al. 2022, Compositional Visual Generation, arXiv:2206.01714, eq. 11.
+    """
+    if len(conditionals) != len(weights):
+        raise ValueError(f'{len(conditionals)} conditions need as many weights, got {weights}')
+
+    def denoise(x_t, t):
+        none = mean(unconditional(x_t, t))
+        beliefs = [mean(conditional(x_t, t)) for conditional in conditionals]
+        return none + sum(w * (x0 - none) for w, x0 in zip(weights, beliefs))
 
     return denoise
 

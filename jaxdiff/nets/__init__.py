@@ -2,12 +2,14 @@
 
 from jaxdiff.nets import autoencoder, discriminator, dit
 from jaxdiff.nets.autoencoder import Autoencoder
+from jaxdiff.nets.classifier import Classifier
 from jaxdiff.nets.discriminator import Discriminator
 from jaxdiff.nets.dit import DiT
 from jaxdiff.nets.unet import UNet, check_size
 
 __all__ = [
     'Autoencoder',
+    'Classifier',
     'DiT',
     'Discriminator',
     'UNet',

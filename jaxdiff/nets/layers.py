@@ -11,6 +11,8 @@ import flax.linen as nn
 import jax
 import jax.numpy as jnp
 
+from jaxdiff.nets import convolve
+
 # DDPM's initialiser: uniform, of variance 1 / mean(fan_in, fan_out). A branch that should start as nothing uses zeros.
 default_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
 
@@ -139,6 +141,7 @@ def convolution(features, spatial_dims, *, strides=1, kernel_init=default_init, 
         padding='SAME',
         kernel_init=kernel_init,
         dtype=dtype,
+        conv_general_dilated=convolve.conv_general_dilated,
         name=name,
     )
 

@@ -1,7 +1,6 @@
 """A run's numbers over its steps, drawn."""
 
 import io
-import json
 
 import matplotlib
 import matplotlib.figure
@@ -11,11 +10,10 @@ from etils import epath
 _BY_NOISE = 'loss_logsnr_'
 
 
-def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
+def draw(path: epath.Path, records: list[dict], title: str) -> None:
     """Writes a PNG of the loss, the loss by noise level, and the gradient's norm, over the steps.
 
-    Thin: the records; thick: their running mean over a twentieth of the run. `made` stands as JSON
-    under 'jaxdiff' in its text metadata.
+    Thin: the records; thick: their running mean over a twentieth of the run.
     """
     figure = matplotlib.figure.Figure((12, 3.2), layout='constrained')
     left, middle, right = figure.subplots(1, 3)
@@ -33,8 +31,7 @@ def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = 
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     buffer = io.BytesIO()
-    metadata = None if made is None else {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
-    figure.savefig(buffer, format='png', dpi=120, metadata=metadata)
+    figure.savefig(buffer, format='png', dpi=120)
     path.write_bytes(buffer.getvalue())
 
 

@@ -9,14 +9,15 @@ from etils import epath
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-# IPTC Photo Metadata Standard 2023.1, Digital Source Type (https://iptc.org/std/photometadata).
-_GENERATED = (
+
+# https://www.iptc.org/std/photometadata/specification, Digital Source Type
+_XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'
-    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#"><rdf:Description '
-    'rdf:about="" '
-    'xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
-    'Iptc4xmpExt:DigitalSourceType="http://cv.iptc.org/newscodes/digitalsourcetype/'
-    'trainedAlgorithmicMedia"/></rdf:RDF></x:xmpmeta>'
+    '<rdf:RDF xmlns:rdf="http://www.w3.org/1999/02/22-rdf-syntax-ns#">'
+    '<rdf:Description xmlns:Iptc4xmpExt="http://iptc.org/std/Iptc4xmpExt/2008-02-29/" '
+    'Iptc4xmpExt:DigitalSourceType='
+    '"http://cv.iptc.org/newscodes/digitalsourcetype/trainedAlgorithmicMedia"/>'
+    '</rdf:RDF></x:xmpmeta>'
 )
 
 
@@ -54,13 +55,13 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
 def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
     """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata.
 
-    Where it is 'generated', other programs are told so by IPTC's property in XMP.
+    Where it says that it is 'generated', IPTC's digital source type says so to other programs.
     """
     info = PngInfo()
-    if made.get('generated'):
-        info.add_itxt('XML:com.adobe.xmp', _GENERATED)
     info.add_text('Software', 'jaxdiff')
     info.add_text('jaxdiff', json.dumps(made))
+    if made.get('generated'):
+        info.add_itxt('XML:com.adobe.xmp', _XMP)
     buffer = io.BytesIO()
     Image.fromarray(picture).save(buffer, 'PNG', pnginfo=info)
     path.write_bytes(buffer.getvalue())

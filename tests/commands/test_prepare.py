@@ -68,7 +68,7 @@ def test_a_set_without_packages_is_prepared_too(tmp_path, capsys):
     [
         (['emojis'], ["'emojis' cannot be prepared", 'digits, emoji, fashion_mnist, mnist5k']),
         (['emoji:9.9.9'], ["'emoji:9.9.9' cannot be prepared"]),
-        (['emoji/grey'], ['emoji/rgb or emoji/rgba']),
+        (['emoji/grey'], ['emoji/rgb or emoji/rgba or emoji/plain']),
         (['emoji'], ['npm is needed', 'nodejs', '--from']),
         (['emoji', '--from', '/nowhere'], ['/nowhere must hold emoji-datasource-twitter-16.0.0']),
         (['digits', '--from', '/nowhere'], ['digits comes in no package', '--from']),

@@ -8,7 +8,7 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import arguments, build, config as configs, provenance
+from jaxdiff import build, config as configs
 from jaxdiff.commands import export, noise, sample, show, train
 from jaxdiff.viz import grid
 
@@ -41,8 +41,7 @@ def pictures(tmp_path_factory):
 def trained(pictures, workdir, **changes):
     changes = {'data__path': pictures} | TEXT | changes
     config = configs.load('digits', tiny.overrides(**changes))
-    command = ['train', '--config', 'digits', '--workdir', str(workdir)]
-    picture = train.run(train.prepare(config, str(workdir), command))
+    picture = train.run(train.prepare(config, str(workdir)))
     return workdir, picture
 
 
@@ -50,21 +49,6 @@ def trained(pictures, workdir, **changes):
 def run(pictures, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('text') / 'run'
     return str(trained(pictures, workdir)[0])
-
-
-def test_training_says_how_to_train_again_and_how_to_draw_its_grid_alone(run, tmp_path):
-    """Here of captions."""
-    path = epath.Path(run) / 'samples' / 'step_00000006.png'
-    (_, whole), (_, command) = show.again(provenance.read(path), path)
-    assert whole == ['train', '--workdir', f'{run}_again', '--config', 'digits']
-    curves = path.parent.parent / 'loss.png'
-    assert show.again(provenance.read(curves), curves) == [('again, the whole run', whole)]
-    given = arguments.parse(command)
-    assert given.prompt and given.step == 6 and given.workdir == run
-    options = {'step': 6, 'seed': given.seed, 'prompts': given.prompt}
-    drawn(run, tmp_path / 'a', **options)
-    pictures = [np.asarray(Image.open(each)) for each in (path, tmp_path / 'a.png')]
-    np.testing.assert_array_equal(*pictures)
 
 
 def drawn(run, out, **options):
@@ -83,26 +67,6 @@ def test_prompts_are_drawn_in_turn_and_told(run, tmp_path):
     assert np.any(other['samples'] != found['samples'])
     names = [sample.prepare(run, [], prompts=p).out.name for p in (prompts, prompts[:1], None)]
     assert len(set(names)) == 3
-
-
-def test_prompts_are_left_out_of_all_files_if_asked(run, tmp_path):
-    """Those of the command, and those of the config; and what is said of that."""
-    given = ['sample', '--workdir', run]
-    given += ['--prompt', 'a black square', '--negative', 'a grey square']
-    words = [('sample.prompts', "('a white square',)")]
-    for record in (True, False):
-        out = tmp_path / str(record)
-        options = {'film': not record, 'command': given, 'record_prompts': record, 'out': str(out)}
-        options |= {'prompts': ['a black square'], 'negative': 'a grey square'}
-        paths = sample.run(sample.prepare(run, words, **options))
-        written = [json.dumps(provenance.read(path)) for path in paths]
-        written += [repr(dict(np.load(paths[1]))), *(path.name for path in paths)]
-        written += [path.read_bytes().decode('latin-1') for path in paths]
-        found = {x for x in COLOURS if any(f'a {x} square' in text for text in written)}
-        assert found == (set(COLOURS) if record else set())
-    told = show.show(str(paths[0]))
-    assert 'not found from here' not in told
-    assert 'put them in place of' in told and "--prompt '(left out)'" in told
 
 
 def test_a_sample_is_of_its_own_prompt(run, tmp_path):
@@ -185,3 +149,21 @@ def test_what_is_asked_for_is_drawn(pictures, tmp_path):
     found = drawn(str(run), tmp_path / 'a', prompts=[f'a {name} square' for name in COLOURS])
     means = found['samples'].reshape(2, 3, -1).mean((0, 2))
     np.testing.assert_allclose(means, list(COLOURS.values()), atol=40)
+
+
+def test_prompts_are_left_out_of_what_is_written_where_that_is_asked(run, tmp_path):
+    words = {'prompts': ['a black square'], 'negative': 'a white square'}
+    job = sample.prepare(run, [], words=False, film=True, out=str(tmp_path / 'a'), **words)
+    files = sample.run(job)
+    assert len(files) == 4 and 'black' not in sample.prepare(run, [], words=False, **words).out.name
+    for file in files:
+        content = file.read_bytes()
+        if file.suffix == '.npz':
+            with np.load(file) as arrays:
+                content = b''.join(str(arrays[name]).encode() for name in arrays)
+        assert b'black' not in content and b'white' not in content
+    made = show.read(str(tmp_path / 'a.png'))
+    assert 'left out on request' in show.text('a.png', made)
+    assert show.command(made).count('…') == 2
+    with_words = np.array(drawn(run, tmp_path / 'b', **words)['samples'])
+    np.testing.assert_array_equal(np.load(tmp_path / 'a.npz')['samples'], with_words)

@@ -27,7 +27,7 @@ def root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, 'connect', refuse)
         emoji_files.write(files, patch)
-        for place, config in (('', 'rgb'), ('', 'rgba'), ('again', 'rgb')):
+        for place, config in (('', 'rgb'), ('', 'rgba'), ('', 'plain'), ('again', 'rgb')):
             prepare(Emoji, root / place / 'emoji' / config / '1.0.0', config, files)
     return root
 
@@ -104,6 +104,16 @@ def test_pictures_are_those_of_their_files(root, name, mode):
             white = alpha * rgba[..., :3] + (1 - alpha) * 255
             assert np.abs(element['image'] - white).max() <= 1
     assert checked == {'RGBA', 'LA', 'P'}
+
+
+def test_the_plain_set_is_the_others_without_skin_tones(root):
+    for split in ('train', 'test'):
+        plain, whole = (
+            {e['text'] for e in (source[i] for i in range(len(source)))}
+            for source in (load(root, name, split=split).source for name in ('emoji/plain', 'emoji'))
+        )
+        assert plain == {texts for texts in whole if not any('skin tone' in t for t in texts)}
+        assert split == 'test' or plain < whole
 
 
 def test_preparing_twice_gives_the_same_set(root):

@@ -47,7 +47,7 @@ def test_films_and_curves_are_drawn(tmp_path):
     frames = np.stack([images(3)] * 7)
     branch = film.Branch('forward: to noise', frames, np.linspace(0, 1, 7))
     assert film.figure([branch, branch]).shape[0] == 2 * film.figure([branch]).shape[0]
-    film.animation(epath.Path(tmp_path / 'a.gif'), [branch])
+    film.animation(epath.Path(tmp_path / 'a.gif'), [branch], {'seed': 3})
     assert (tmp_path / 'a.gif').stat().st_size > 100
     records = [{'step': i, 'loss': 1 / i, 'grad_norm': 1.0} for i in range(1, 60)]
     curves.draw(epath.Path(tmp_path / 'loss.png'), records, 'a run')

@@ -6,7 +6,7 @@ marginals of the forward process is, in one of two variables,
     variable='t':      dx/dt = alpha' x0 + sigma' eps                                      (23)
     variable='sigma':  dy/du = eps,    y = x / alpha,  u = sigma / alpha                   (24)
 
-(24) is k-diffusion's and EDM's. From alpha = 0, where it has no value, and in (23) from a time where
+(24) is k-diffusion's and EDM's. From and to alpha = 0, where it has no value, and in (23) a time where
 alpha' is infinite, as the sigmoid schedule's is at t = 1, the step is DDIM's, equation (20); a step
 to sigma = 0 returns the belief. Either takes one evaluation.
 
@@ -119,6 +119,7 @@ def _runge_kutta(schedule, variable, method):
         def end(x):  # to sigma = 0 it is the belief
             return ddim(schedule).step(keys, state._replace(x=x), t, s, denoise)
 
-        return jax.lax.cond(ode.regular(t) & (schedule(s)[1] > 0), inside, end, state.x)
+        regular = ode.regular(t) & ode.regular(s) & (schedule(s)[1] > 0)
+        return jax.lax.cond(regular, inside, end, state.x)
 
     return Sampler(start, step)
