@@ -52,8 +52,12 @@ def parse(given: list[str]) -> argparse.Namespace:
     )
     sample.add_argument('--guidance', type=float, help='classifier-free guidance scale')
     sample.add_argument('--weaker', help='autoguidance: the folder of an older or smaller run')
-    sample.add_argument('--weaker-step', type=_positive, help='its checkpoint; by default the newest')
-    sample.add_argument('--classifier', help="the folder of a classifier's run that leads to --label")
+    sample.add_argument(
+        '--weaker-step', type=_positive, help='its checkpoint; by default the newest'
+    )
+    sample.add_argument(
+        '--classifier', help="the folder of a classifier's run that leads to --label"
+    )
     sample.add_argument('--classifier-scale', type=float, help='how strongly it leads')
     _from_images(sample)
     sample.add_argument('--batch-size', type=_positive, help='samples drawn at once')
@@ -70,6 +74,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
     noise.add_argument('--workdir', help='a run whose model also shows the way back')
+    noise.add_argument('--step', type=int, help='which checkpoint of it; by default the newest')
     noise.add_argument('--num', type=_positive, default=4, help='how many examples')
     noise.add_argument('--seed', type=int, default=0)
     noise.add_argument('--out', default='noise', help='write OUT.png and OUT.gif')
@@ -78,7 +83,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     checkpoints.add_argument('--workdir', required=True, help="a training run's folder")
 
     show = add('show', help='what made a file, and the command that makes it again')
-    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .json of jaxdiff')
+    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .stablehlo')
     show.add_argument('--json', action='store_true', help='all that it says, as JSON')
 
     export = add('export', help="a run's parameters or sampler for other programs")

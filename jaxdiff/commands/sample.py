@@ -129,8 +129,8 @@ def prepare(
     for key, (_, value) in trained.changed.items():
         short = key.removeprefix('sample.')
         if key.startswith('sample.') and short not in _NAMED:
-            words = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
-            name += f'_{short}{_short(value) if words or short in _FOLDERS else value}'
+            texts_in = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
+            name += f'_{short}{_short(value) if texts_in or short in _FOLDERS else value}'
     if labels:
         name += '_label' + '-'.join(map(str, chosen[: len(labels)]))
     if given:
@@ -328,7 +328,9 @@ def _with_source(start, trained, label, prompt):
         return start
     config, model = trained.config, trained.model
     if start is None or config.sample.method not in ('invert', 'interpolate'):
-        raise ValueError('--source-label and --source-prompt go with --method invert or interpolate')
+        raise ValueError(
+            '--source-label and --source-prompt go with --method invert or interpolate'
+        )
     num = config.sample.num
     labels = _no_labels(model, config, num)
     if label is not None:
@@ -340,13 +342,25 @@ def _with_source(start, trained, label, prompt):
 def _without_words(made):
     """What is written without any prompt, but for which there were."""
     source = made.get('source') or [None, None]
-    words = ('prompt', made['prompts']), ('negative', made['negative']), ('source-prompt', source[1])
+    words = (
+        ('prompt', made['prompts']),
+        ('negative', made['negative']),
+        ('source-prompt', source[1]),
+    )
     left_out = [name for name, there in words if there]
-    sample = made['sample'] | {'prompts': ['']}
-    config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}
-    made = made | {'sample': sample, 'run': made['run'] | {'config': config}}
+    made = _without_prompts(made)
     made |= {'prompts': None, 'negative': None, 'words_left_out': left_out or ['prompt']}
     return made | ({'source': [source[0], None]} if 'source' in made else {})
+
+
+def _without_prompts(made):
+    """Without those in the sections `sample` of the run, and of its guides' runs."""
+    if not isinstance(made, dict):
+        return made
+    found = {key: _without_prompts(value) for key, value in made.items()}
+    if isinstance(found.get('sample'), dict):
+        found['sample']['prompts'] = ['']
+    return found
 
 
 def _nearness(start, samples):
