@@ -1,8 +1,8 @@
 """A classifier of noisy clothes, which leads an unconditional model to a class.
 
-    jaxdiff train --config fashion_mnist_classifier
-    jaxdiff train --config fashion_mnist --config.net.condition= --config.sample.guidance=1
-    jaxdiff sample --workdir runs/fashion_mnist --classifier runs/fashion_mnist_classifier --label Bag
+jaxdiff train --config fashion_mnist_classifier
+jaxdiff train --config fashion_mnist --config.net.condition= --config.sample.guidance=1
+jaxdiff sample --workdir runs/fashion_mnist --classifier runs/fashion_mnist_classifier --label Bag
 """
 
 from jaxdiff.configs import default

@@ -121,7 +121,9 @@ def model(
 def _classifier(config, way, data_shape, shape, num_classes):
     """The model of a classifier, which is told no condition."""
     if num_classes < 2:
-        raise ValueError(f"model='classifier' needs data with two classes or more, got {num_classes}")
+        raise ValueError(
+            f"model='classifier' needs data with two classes or more, got {num_classes}"
+        )
     made = Model(
         names.classifier(config, num_classes),
         noise_schedule(config),

@@ -61,7 +61,7 @@ def _check(trained, other, name):
     if other.made['data']['fingerprint'] != trained.made['data']['fingerprint']:
         raise ValueError(f'{name} was trained on other data')
     if trained.model.schedule is None or other.model.schedule is None:
-        raise ValueError(f'{name}: a learned schedule is a run\'s own, and goes without guides')
+        raise ValueError(f"{name}: a learned schedule is a run's own, and goes without guides")
     for key, value in trained.config.diffusion.items():
         of_noise = key in ('schedule', 'sigma_min', 'sigma_max', 'shift', 'zero_terminal_snr')
         if of_noise and other.config.diffusion[key] != value:

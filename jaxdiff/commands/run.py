@@ -85,7 +85,9 @@ def find(
     changed = configs.differences(trained, config)
     for key, (old, new) in changed.items():
         if build.decides(key, config):
-            raise ValueError(f'{key} is what the run was trained with, {old!r}: it cannot be {new!r}')
+            raise ValueError(
+                f'{key} is what the run was trained with, {old!r}: it cannot be {new!r}'
+            )
     return Run(folder, step, which, ema_width, config, changed, model, made)
 
 

@@ -144,7 +144,9 @@ def test_prompts_weigh_as_much_as_they_are_said_to():
         model = build.model(config, (8, 8, 1), 17, 10)
         params = jax.jit(functools.partial(build.init, model))(jax.random.key(0))
         draws = np.random.default_rng(0)
-        params = jax.tree.map(lambda x: x + 0.1 * draws.standard_normal(x.shape, np.float32), params)
+        params = jax.tree.map(
+            lambda x: x + 0.1 * draws.standard_normal(x.shape, np.float32), params
+        )
         each = [conditions.of_texts(model, [prompt] * 2) for prompt in prompts]
         cond = jax.tree.map(lambda *x: np.stack(x, 1), *each) if weights else each[0]
         random = jax.random.split(jax.random.key(0), 2)
