@@ -37,7 +37,9 @@ def of(
             path.parent.mkdir(exist_ok=True)
             generated = config.model == 'diffusion'
             made_by = {'made_by': 'jaxdiff train', 'step': step, 'run': made} | told
-            made_by |= {'generated': generated}
+            made_by |= {'generated': generated, 'workdir': str(workdir), 'parameters': 'ema'}
+            if generated:
+                made_by |= {'seed': config.seed, 'sample': config.sample.to_dict(), 'changed': {}}
             grid.save_png(path, drawn, made_by)
         return path
 

@@ -134,7 +134,8 @@ def run(job: Job) -> epath.Path | None:
         picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
-            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
+            told = {'made_by': 'jaxdiff train', 'content': 'curves of a training run', 'run': made}
+            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title, told)
     return picture
 
 

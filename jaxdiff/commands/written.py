@@ -82,11 +82,19 @@ def without_words(made: dict) -> dict:
         ('source-prompt', source[1]),
     )
     left_out = [name for name, there in words if there]
-    sample = made['sample'] | {'prompts': ['']}
-    config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}
-    made = made | {'sample': sample, 'run': made['run'] | {'config': config}}
+    made = _without_prompts(made)
     made |= {'prompts': None, 'negative': None, 'words_left_out': left_out or ['prompt']}
     return made | ({'source': [source[0], None]} if 'source' in made else {})
+
+
+def _without_prompts(made):
+    """Without those in the sections `sample` of the run, and of its guides' runs."""
+    if not isinstance(made, dict):
+        return made
+    found = {key: _without_prompts(value) for key, value in made.items()}
+    if isinstance(found.get('sample'), dict):
+        found['sample']['prompts'] = ['']
+    return found
 
 
 def _with(out, ending):
