@@ -99,16 +99,14 @@ def start(
     weights: Any,
     keys: Array,
     times: Array,
-    given: dict[str, Array] | None,
-) -> Array | None:
-    """Where sampling starts, [b, ...], if not from noise.
+    given: dict[str, Array],
+) -> Array:
+    """Where a method of `names.WHOLE` starts, [b, ...].
 
     Args:
       source: a denoiser under the condition that the images are of.
     """
     c = config.sample
-    if c.method not in names.WHOLE:
-        return None
     x0 = _encoded(model, weights, keys, given['image'])
     if c.method == 'sdedit':
         return editing.sdedit(keys, x0, schedule, times[0])
