@@ -52,6 +52,8 @@ def text(file: str, made: dict) -> str:
         ('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}')
     )
     rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
+    for name, guide in (made.get('guides') or {}).items():
+        rows.append((name, f'{guide["workdir"]}, step {guide["step"]}, {guide["parameters"]}'))
     if made.get('words_left_out'):
         rows.append(('prompts', 'left out on request'))
     if 'sample' in made:
