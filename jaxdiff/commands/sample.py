@@ -226,6 +226,8 @@ def draw_all(
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
         now, *others = jax.tree.map(lambda x: put(x[index]), (cond, away, given))
+        while others and others[-1] is None:
+            others.pop()
         asked = (params, now, put(keys), *others)
         if not start:
             distributed.compile_together(draw, *asked)

@@ -103,7 +103,7 @@ def _with(out, ending):
 
 def film_path(out: epath.Path, ending: str) -> epath.Path:
     """Where the film of samples is written."""
-    return _with(out, f'film_path{ending}')
+    return _with(out, f'_film{ending}')
 
 
 def outputs(out: epath.Path, film: bool) -> list[epath.Path]:
