@@ -77,6 +77,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
     noise.add_argument('--workdir', help='a run whose model also shows the way back')
+    noise.add_argument('--step', type=int, help='which checkpoint of it; by default the newest')
     noise.add_argument('--num', type=_positive, default=4, help='how many examples')
     noise.add_argument('--seed', type=int, default=0)
     noise.add_argument('--out', default='noise', help='write OUT.png and OUT.gif')
@@ -85,7 +86,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     checkpoints.add_argument('--workdir', required=True, help="a training run's folder")
 
     show = add('show', help='what made a file, and the command that makes it again')
-    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .json of jaxdiff')
+    show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .stablehlo')
     show.add_argument('--json', action='store_true', help='all that it says, as JSON')
 
     export = add('export', help="a run's parameters or sampler for other programs")

@@ -112,7 +112,8 @@ def _noise(args):
     _quiet()
     from jaxdiff.commands import noise
 
-    job = noise.prepare(config, args.workdir, args.out, args.num, args.seed, args.overwrite)
+    asked = args.workdir, args.out, args.num, args.seed, args.overwrite, args.step
+    job = noise.prepare(config, *asked)
     return lambda: noise.run(job)
 
 

@@ -82,7 +82,9 @@ def main():
             deviation = np.sqrt(np.diag(covariance)[free])
             rows = table[f'{problem}, noise {noise}'] = {}
             for name, (denoise, sampler, times) in ways(a, noise, y, x0).items():
-                run = jax.jit(lambda d=denoise, s=sampler, t=times: diffusion.sample(keys, d, s, x_1, t))
+                run = jax.jit(
+                    lambda d=denoise, s=sampler, t=times: diffusion.sample(keys, d, s, x_1, t)
+                )
                 found = np.asarray(run(), np.float64)[:, free]
                 rows[name] = {
                     'mean': float(np.abs((found.mean(0) - mean[free]) / deviation).max()),

@@ -5,7 +5,8 @@ checked config.
 """
 
 from jaxdiff.build.autoencoder import Autoencoder, Features, of_codec, reconstruct
-from jaxdiff.build.check import check, check_devices, decides, guided
+from jaxdiff.build.check import check, check_devices, decides
+from jaxdiff.build.check_sampling import guided
 from jaxdiff.build.classifier import log_probabilities
 from jaxdiff.build.conditions import (
     check_text,

@@ -13,6 +13,7 @@ References: see `diffusion.editing` and `diffusion.inverse`.
 from collections.abc import Callable
 from typing import Any
 
+import jax
 from jax import Array
 from ml_collections import ConfigDict
 
@@ -23,6 +24,8 @@ from jaxdiff.diffusion.degradation import Measurement
 from jaxdiff.diffusion.denoiser import Denoiser
 from jaxdiff.diffusion.samplers.base import Sampler
 from jaxdiff.diffusion.schedule import Schedule
+
+_ENCODE = 1  # what keys are folded with to encode, that begin a walk besides
 
 
 def task(config: ConfigDict, model: Model, name: str) -> tasks.Task:
@@ -96,23 +99,22 @@ def start(
     weights: Any,
     keys: Array,
     times: Array,
-    given: dict[str, Array] | None,
-) -> Array | None:
-    """Where sampling starts, [b, ...], if not from noise.
+    given: dict[str, Array],
+) -> Array:
+    """Where a method of `names.WHOLE` starts, [b, ...].
 
     Args:
       source: a denoiser under the condition that the images are of.
     """
     c = config.sample
-    if c.method not in names.WHOLE:
-        return None
     x0 = _encoded(model, weights, keys, given['image'])
     if c.method == 'sdedit':
         return editing.sdedit(keys, x0, schedule, times[0])
-    x_1 = editing.invert(source, sampler, x0, times)
+    x_1 = editing.invert(source, sampler, schedule, x0, times)
     if c.method == 'invert':
         return x_1
-    other = editing.invert(source, sampler, _encoded(model, weights, keys, given['other']), times)
+    other = _encoded(model, weights, keys, given['other'])
+    other = editing.invert(source, sampler, schedule, other, times)
     return editing.interpolate(x_1, other, given['share'])
 
 
@@ -123,4 +125,5 @@ def _measured(config, model, given):
 
 
 def _encoded(model, weights, keys, images):
-    return model.codec.encode(keys, model.codec.prepare(weights, images))
+    own = jax.vmap(jax.random.fold_in, (0, None))(keys, _ENCODE)
+    return model.codec.encode(own, model.codec.prepare(weights, images))

@@ -1,4 +1,4 @@
-"""The feature maps of a trained U-Net, for a distance of images; see `evaluation.perceptual`."""
+"""The feature maps of a trained network, for a distance of images; see `evaluation.perceptual`."""
 
 from collections.abc import Callable
 from typing import Any
@@ -9,11 +9,13 @@ from jax import Array
 
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser
+from jaxdiff.nets.classifier import Classifier
 from jaxdiff.nets.unet import ResidualBlock
 
 
 def features_of(model: Model) -> Callable[[Any, Array], list[Array]]:
-    """(params, x in [-1, 1], [b, h, w, c]) -> what each residual block on the way down gives.
+    """(params, x in [-1, 1], [b, h, w, c]) -> what each level of a classifier ends with, or what each
+    residual block on the way down of a U-Net gives.
 
     The network is asked at t = 0, the image without noise, and told of no label or text.
     """
@@ -31,6 +33,8 @@ def features_of(model: Model) -> Callable[[Any, Array], list[Array]]:
             cond |= {'text': jnp.zeros((*size, model.text.width)), 'mask': jnp.zeros(size, bool)}
 
         def asked(x, level):
+            if isinstance(net, Classifier):
+                return net.apply(net_params(model, params), x, level, cond, maps=True)
             return net.apply(
                 net_params(model, params),
                 x,

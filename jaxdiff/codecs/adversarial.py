@@ -1,17 +1,18 @@
 """A game between an autoencoder and a discriminator, as one loss for both.
 
-With a discriminator's scores D of parts of an image x, and of its reconstruction x', the
-discriminator falls on the hinge loss, and the autoencoder on its distance plus a share of the score:
+With a discriminator's scores D of the parts of an image x, and of its reconstruction x', the
+discriminator falls on the hinge loss, and the autoencoder on its distance and a share of the score:
 
     L_D = mean (max(0, 1 − D(x)) + max(0, 1 + D(sg[x']))) / 2,                                (1)
     L_A = d(x, x') + weight λ g(x'),  g = −mean D(x'),  λ = |∂d/∂x'| / (|∂g/∂x'| + δ).           (2)
 
-λ makes the two gradients the same size, as VQGAN's weight does, which takes them at the decoder's last
-layer and over the batch; at each image's own pixels they are known before the batch is averaged, and
-so don't depend on how it is split.
+λ makes the two gradients the same size, as VQGAN's weight does, which takes them at the decoder's
+last layer and over the batch; at each image's own pixels they are known before the batch is
+averaged, and so don't depend on how it is split.
 
 References:
-  Isola et al. 2017, Image-to-Image Translation with Conditional Adversarial Networks (arXiv:1611.07004).
+  Isola et al. 2017, Image-to-Image Translation with Conditional Adversarial Networks
+    (arXiv:1611.07004).
   Lim & Ye 2017, Geometric GAN, for the hinge loss (arXiv:1705.02894).
   Esser et al. 2021, Taming Transformers, equations 6 and 7 (arXiv:2012.09841).
 """
@@ -50,9 +51,7 @@ def with_score(
     of_score = jax.grad(lambda y: jnp.sum(score(y)))(fixed)
     share = weight * _length(of_distance) / (_length(of_score) + _DELTA)
     gradient = jax.lax.stop_gradient(of_distance + share * of_score)
-    return jax.lax.stop_gradient(values) + jnp.sum(
-        (y - fixed) * gradient, tuple(range(1, y.ndim))
-    )
+    return jax.lax.stop_gradient(values) + jnp.sum((y - fixed) * gradient, tuple(range(1, y.ndim)))
 
 
 def _length(x):

@@ -53,15 +53,15 @@ def of_config(
             'copy, or give another --workdir'
         )
     else:
-        run = runs.find(config.autoencoder.features)
+        run = runs.find(config.autoencoder.features, kinds=('diffusion', 'classifier'))
         params, made = parallel.local(runs.parameters(run)), runs.origin(run)
     theirs = configs.loads(json.dumps(made['run']['config']))
     told = made['run']['data']
     kinds = theirs.model, theirs.codec.name, theirs.net.name
-    if kinds != ('diffusion', 'pixels', 'unet'):
+    if kinds != ('diffusion', 'pixels', 'unet') and kinds[:2] != ('classifier', 'pixels'):
         raise ValueError(
-            f'autoencoder.features={config.autoencoder.features!r} must hold a diffusion model in '
-            f'pixels with a U-Net, it has model, codec.name and net.name {", ".join(kinds)}'
+            f'autoencoder.features={config.autoencoder.features!r} must hold a classifier or a U-Net of '
+            f'diffusion in pixels, it has model, codec.name and net.name {", ".join(kinds)}'
         )
     if tuple(told['shape']) != tuple(shape):
         size, own = ('x'.join(map(str, s)) for s in (shape, told['shape']))

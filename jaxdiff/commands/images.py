@@ -101,9 +101,7 @@ def given(request: Request, trained: runs.Run) -> Given | None:
     return Given(images, known, task, request.degrade, made | {'degraded_here': request.degrade})
 
 
-def start(
-    given: Given, config: ConfigDict, model: build.Model, num: int, seed: int
-) -> Start:
+def start(given: Given, config: ConfigDict, model: build.Model, num: int, seed: int) -> Start:
     """What `num` samples are made from, the images being taken in turn.
 
     What is drawn to measure image i of them, noise or a box, is decided by (seed, i).

@@ -117,7 +117,8 @@ def save(frozen: Frozen, workdir: epath.Path) -> None:
     """Keeps it with a run in latents, whole or not at all."""
     new = workdir / f'{FILE}.new'
     tree = frozen.params | {'shift': frozen.shift, 'scale': frozen.scale}
-    safetensors.save(new, tree, {'made': json.dumps(frozen.made)})
+    made = {'made_by': 'jaxdiff train', 'content': 'an autoencoder, kept'} | frozen.made
+    safetensors.save(new, tree, {'made': json.dumps(made)})
     new.replace(workdir / FILE)
 
 

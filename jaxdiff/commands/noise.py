@@ -37,8 +37,12 @@ def prepare(
     num: int = 4,
     seed: int = 0,
     overwrite: bool = False,
+    step: int | None = None,
 ) -> Job:
     """Reads examples of the config's data; with `workdir` also that run's model, for the way back.
+
+    Args:
+      step: which checkpoint of that run; None is the newest.
 
     Raises: ValueError or FileNotFoundError on a bad config, data set or run, or files in the way.
     """
@@ -56,7 +60,9 @@ def prepare(
     reverse = None
     if workdir:
         overrides = [('sample.num', str(num)), ('sample.batch_size', str(num))]
-        reverse = sampling.prepare(workdir, overrides, seed=seed, out=out, overwrite=True)
+        reverse = sampling.prepare(
+            workdir, overrides, step=step, seed=seed, out=out, overwrite=True
+        )
         for key in ('data', 'codec', 'diffusion'):
             if config[key] != reverse.config[key]:
                 raise ValueError(
@@ -67,6 +73,7 @@ def prepare(
     images = np.stack([dataset.source[int(i)]['image'] for i in chosen])
     made = {
         'made_by': 'jaxdiff noise',
+        'generated': bool(reverse),
         'examples': chosen.tolist(),
         'seed': seed,
         'config': config.to_dict(),

@@ -11,7 +11,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data, distributed
-from jaxdiff.commands import images, sample as sampling
+from jaxdiff.commands import asked_for, images, sample as sampling, written
 from jaxdiff.data.source import read, stack
 from jaxdiff.diffusion.gaussian import marginal
 from jaxdiff.diffusion.samplers.base import normal
@@ -37,7 +37,9 @@ def of(
             path.parent.mkdir(exist_ok=True)
             generated = config.model == 'diffusion'
             made_by = {'made_by': 'jaxdiff train', 'step': step, 'run': made} | told
-            made_by |= {'generated': generated}
+            made_by |= {'generated': generated, 'workdir': str(workdir), 'parameters': 'ema'}
+            if generated:
+                made_by |= {'seed': config.seed, 'sample': config.sample.to_dict(), 'changed': {}}
             grid.save_png(path, drawn, made_by)
         return path
 
@@ -47,13 +49,13 @@ def of(
 def _samples(config, model, dataset):
     c = config.sample
     draw = sampling.sampler(config, model)
-    labels = sampling.choose_labels(None, dataset.class_names, model.num_classes, c.num)
+    labels = asked_for.choose_labels(None, dataset.class_names, model.num_classes, c.num)
     prompts = list(c.prompts)
     captions = bool(model.text) and not any(prompts)
     if captions:
         prompts = data.titles(dataset, c.num)
-    prompts = sampling.choose_prompts(prompts, model, c.num)
-    cond = sampling.conditions(model, labels, prompts, captions)
+    prompts = asked_for.choose_prompts(prompts, model, c.num)
+    cond = asked_for.conditions(model, labels, prompts, captions)
     shown = ()
     if model.task:
         given = images.Given(_some(_held_out(config, dataset), c.num), None, model.task, True, {})
@@ -64,8 +66,8 @@ def _samples(config, model, dataset):
         batches = sampling.draw_all(draw, model, params, cond, config.seed, c.num, c.batch_size)
         found = np.concatenate(list(batches))
         if shown:
-            return sampling.beside(shown, found), {}
-        return sampling.picture(found, labels, prompts), {'prompts': prompts}
+            return written.beside(shown, found), {}
+        return written.picture(found, labels, prompts), {'prompts': prompts}
 
     return samples
 

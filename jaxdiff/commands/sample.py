@@ -1,7 +1,6 @@
 """`jaxdiff sample`: from a run's checkpoint to pictures."""
 
 import hashlib
-import json
 import sys
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -16,16 +15,20 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, distributed
-from jaxdiff.commands import guides, images as image_inputs, run as runs
+from jaxdiff.commands import (
+    asked_for,
+    guides,
+    images as image_inputs,
+    run as runs,
+    written,
+)
 from jaxdiff.commands.folder import check_writable
-from jaxdiff.evaluation.images import WINDOW, psnr, ssim
 from jaxdiff.training import parallel
 from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
 _NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
 _NAMED += ('weaker', 'weaker_step', 'classifier', 'classifier_step', 'weights')
-_ROWS = 64  # of a picture whose samples stand beside what they are made from
 
 
 class Job(NamedTuple):
@@ -97,16 +100,16 @@ def prepare(
     given = image_inputs.given(images, trained)
     if given and not any(key == 'sample.num' for key, _ in overrides):
         c.num = 9 if c.method == 'interpolate' else len(given.images)
-    chosen = choose_labels(labels, names, classes, c.num)
+    chosen = asked_for.choose_labels(labels, names, classes, c.num)
     if given and not (labels or leads.classifier):
-        chosen = _no_labels(trained.model, trained.config, c.num)
+        chosen = asked_for.no_labels(trained.model, trained.config, c.num)
     told = chosen if trained.model.num_classes else None
     if c.weights:
-        texts, cond = _together(trained, prompts or list(c.prompts), told)
+        texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:
-        texts = choose_prompts(prompts or list(c.prompts), trained.model, c.num)
-        cond = conditions(trained.model, told, texts)
-    away = _away(trained, cond, negative)
+        texts = asked_for.choose_prompts(prompts or list(c.prompts), trained.model, c.num)
+        cond = asked_for.conditions(trained.model, told, texts)
+    away = asked_for.away_from(trained, cond, negative)
     start = None
     if given:
         start = image_inputs.start(given, trained.config, trained.model, c.num, seed)
@@ -115,7 +118,7 @@ def prepare(
             shown = {name: np.stack([x] * len(c.weights), 1) for name, x in shown.items()}
         cond |= shown
         away = away and away | start.cond
-    start = _with_source(start, trained, source_label, source_prompt)
+    start = asked_for.with_source(start, trained, source_label, source_prompt)
     others = dict(start.given or {}) if start else {}
     others |= {'class': chosen} if leads.classifier else {}
     made = runs.origin(trained) | {'made_by': 'jaxdiff sample', 'seed': seed, 'labels': labels}
@@ -124,14 +127,14 @@ def prepare(
     if given:
         made |= {'images': given.made, 'source': [source_label, source_prompt]}
     if not words:
-        made, texts = _without_words(made), []
+        made, texts = written.without_words(made), []
     name = f'samples_step{trained.step}_{c.sampler}{c.steps}_eta{c.eta:g}_guidance{c.guidance:g}'
     name += f'_{trained.which}_seed{seed}_num{c.num}'
     for key, (_, value) in trained.changed.items():
         short = key.removeprefix('sample.')
         if key.startswith('sample.') and short not in _NAMED:
-            words = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
-            name += f'_{short}{_short(value) if words else value}'
+            long = isinstance(value, tuple) and any(isinstance(x, str) for x in value)
+            name += f'_{short}{_short(value) if long else value}'
     name += guides.named(leads)
     if c.weights:
         name += '_weights' + '_'.join(f'{weight:g}' for weight in c.weights)
@@ -143,7 +146,7 @@ def prepare(
         name += f'_prompt{_short((prompts, negative)) if words else ""}'
     out = epath.Path(out) if out else trained.folder / name
     check_writable(out.parent)
-    for path in _outputs(out, film):
+    for path in written.outputs(out, film):
         if path.exists() and not overwrite:
             raise ValueError(f'{path} exists: give another --out, or --overwrite')
     params = guides.with_guides(runs.parameters(trained), leads)
@@ -167,10 +170,10 @@ def run(job: Job) -> list[epath.Path]:
             bar.update(len(images))
     samples = np.concatenate(samples)
     if distributed.primary():
-        near = _nearness(job.start, samples)
-        write(job.out, samples, job.labels, job.prompts, job.made | near, job.start)
+        near = written.nearness(job.start, samples)
+        written.write(job.out, samples, job.labels, job.prompts, job.made | near, job.start)
         if near:
-            print(_told(near), file=sys.stderr)
+            print(written.told(near), file=sys.stderr)
     if job.film:
         rows = min(c.num, 16)
         draw = sampler(job.config, job.model, film=True, **job.guides.models())
@@ -178,9 +181,9 @@ def run(job: Job) -> list[epath.Path]:
         (frames,) = draw_all(draw, job.model, job.params, *asked)
         if distributed.primary():
             branch = reverse_branch(job.config, job.model, job.params, frames)
-            grid.save_png(_film(job.out, '.png'), films.figure([branch]), job.made)
-            films.animation(_film(job.out, '.gif'), [branch], job.made)
-    return _outputs(job.out, job.film)
+            grid.save_png(written.film_path(job.out, '.png'), films.figure([branch]), job.made)
+            films.animation(written.film_path(job.out, '.gif'), [branch], job.made)
+    return written.outputs(job.out, job.film)
 
 
 def sampler(config: ConfigDict, model: build.Model, film: bool = False, **guides: build.Model):
@@ -232,198 +235,9 @@ def draw_all(
         yield images.take(range(min(batch, num - start)), axis=example_axis)
 
 
-def choose_labels(
-    labels: list[str] | None, names: list[str], num_classes: int, num: int
-) -> np.ndarray | None:
-    """The label of each of `num` samples, [num]: the given ones in turn, or all; None without classes.
-
-    Raises: ValueError where a label is neither a class's number nor its name.
-    """
-    if not num_classes:
-        if labels:
-            raise ValueError('--label: this model is unconditional')
-        return None
-    chosen = range(num_classes)
-    if labels:
-        chosen = [names.index(x) if x in names else _number(x, names, num_classes) for x in labels]
-    return np.resize(np.asarray(chosen, np.int32), num)
-
-
-def choose_prompts(prompts: list[str], model: build.Model, num: int) -> list[str]:
-    """The prompt of each of `num` samples, the given ones in turn; '' for all where none is given.
-
-    Raises: ValueError where the model knows no text.
-    """
-    if not model.text:
-        if any(prompts):
-            raise ValueError('--prompt: this model knows no text')
-        return []
-    return [(prompts or [''])[i % max(1, len(prompts))] for i in range(num)]
-
-
-def conditions(
-    model: build.Model, labels: np.ndarray | None, prompts: list[str], captions: bool = False
-) -> dict[str, np.ndarray]:
-    """The conditions of labels and prompts, one of each a sample.
-
-    Args:
-      captions: whether the prompts are captions of data, which may be too long or empty.
-
-    Raises: ValueError where a prompt is too long, or some are empty.
-    """
-    cond = {} if labels is None else {'label': labels}
-    if prompts:
-        unique = list(dict.fromkeys(prompts))
-        rows = [unique.index(prompt) for prompt in prompts]
-        found = build.of_texts(model, unique, captions or unique == [''], captions)
-        cond |= {name: np.asarray(x)[rows] for name, x in found.items()}
-    return cond
-
-
 def _short(words):
     """What stands for words in a file's name."""
     return hashlib.sha256(repr(words).encode()).hexdigest()[:8]
-
-
-def _together(trained, prompts, labels):
-    """The prompts that are drawn at once as one of each sample, and their conditions [num, k, ...]."""
-    c, model = trained.config.sample, trained.model
-    if len(prompts) != len(c.weights) or not all(prompts):
-        raise ValueError(
-            f'sample.weights={c.weights} are one for each of as many prompts, got '
-            f'{len([prompt for prompt in prompts if prompt])}: give --prompt so many texts'
-        )
-    each = [conditions(model, labels, [prompt] * c.num) for prompt in prompts]
-    cond = jax.tree.map(lambda *x: np.stack(x, 1), *each)
-    named = ' + '.join(f'{w:g} {prompt}' for w, prompt in zip(c.weights, prompts))
-    return [named] * c.num, cond
-
-
-def _away(trained, cond, negative):
-    """The conditions that a negative prompt stands for; labels stay hidden."""
-    if negative is None:
-        return None
-    if not trained.model.text:
-        raise ValueError('--negative: this model knows no text')
-    if trained.config.sample.weaker:
-        raise ValueError('--negative and sample.weaker are both what guidance leads away from')
-    if trained.config.sample.guidance == 1:
-        raise ValueError('--negative works by guidance: give --guidance other than 1')
-    num = trained.config.sample.num
-    away = {
-        name: np.repeat(x, num, 0) for name, x in build.of_texts(trained.model, [negative]).items()
-    }
-    if 'label' in cond:
-        away['label'] = np.full(num, trained.model.num_classes, np.int32)
-    return away
-
-
-def _no_labels(model, config, num):
-    """The null label for each of `num` samples; None without classes."""
-    if not model.num_classes:
-        return None
-    if not build.guided(config):
-        raise ValueError('this model was trained without the null label: give --label')
-    return np.full(num, model.num_classes, np.int32)
-
-
-def _with_source(start, trained, label, prompt):
-    """`start` with the condition that its images are of."""
-    if label is None and prompt is None:
-        return start
-    config, model = trained.config, trained.model
-    if start is None or config.sample.method not in ('invert', 'interpolate'):
-        raise ValueError(
-            '--source-label and --source-prompt go with --method invert or interpolate'
-        )
-    num = config.sample.num
-    labels = _no_labels(model, config, num)
-    if label is not None:
-        labels = choose_labels([label], trained.made['data']['class_names'], model.num_classes, num)
-    source = conditions(model, labels, choose_prompts([prompt or ''], model, num))
-    return start._replace(given=start.given | {'source': source})
-
-
-def _without_words(made):
-    """What is written without any prompt, but for which there were."""
-    source = made.get('source') or [None, None]
-    words = (
-        ('prompt', made['prompts']),
-        ('negative', made['negative']),
-        ('source-prompt', source[1]),
-    )
-    left_out = [name for name, there in words if there]
-    sample = made['sample'] | {'prompts': ['']}
-    config = made['run']['config'] | {'sample': made['run']['config']['sample'] | {'prompts': ['']}}
-    made = made | {'sample': sample, 'run': made['run'] | {'config': config}}
-    made |= {'prompts': None, 'negative': None, 'words_left_out': left_out or ['prompt']}
-    return made | ({'source': [source[0], None]} if 'source' in made else {})
-
-
-def _nearness(start, samples):
-    """How near the samples, and what they are made from, come to the whole images; {} unknown."""
-    if start is None or start.whole is None:
-        return {}
-    found = {}
-    for name, images in (('samples', samples), ('given', start.shown[-1])):
-        found[name] = {'psnr': float(np.mean(psnr(start.whole, images)))}
-        if min(images.shape[1:3]) >= WINDOW:
-            found[name]['ssim'] = float(np.mean(ssim(start.whole, images)))
-    return {'nearness': found}
-
-
-def _told(near):
-    def of(name):
-        return ', '.join(f'{k.upper()} {v:.4g}' for k, v in near['nearness'][name].items())
-
-    return f'to the whole images: samples {of("samples")}; what was given {of("given")}'
-
-
-def _number(text, names, num_classes):
-    if text.isdecimal() and int(text) < num_classes:
-        return int(text)
-    shown = ', '.join(f'{i} {name}' for i, name in enumerate(names))
-    raise ValueError(f'the data has no label {text!r}; it has {shown}')
-
-
-def write(
-    out: epath.Path,
-    samples: np.ndarray,
-    labels: np.ndarray | None,
-    prompts: list[str],
-    made: dict,
-    start: image_inputs.Start | None = None,
-) -> None:
-    """Writes `out`.npz (samples, and labels and prompts if any) and `out`.png, their grid.
-
-    With `start` the last of the images that they are made from, whole or degraded, are `given` in
-    the npz, and the picture has each sample to the right of them.
-    """
-    arrays = {'samples': samples} if labels is None else {'samples': samples, 'labels': labels}
-    arrays['made'] = np.array(json.dumps(made))
-    if prompts:
-        arrays['prompts'] = np.array(prompts)
-    shown = start.shown if start else ()
-    if shown:
-        arrays['given'] = shown[-1]
-    with _with(out, '.npz').open('wb') as file:
-        np.savez_compressed(file, **arrays)
-    drawn = beside(shown, samples) if shown else picture(samples, labels, prompts)
-    grid.save_png(_with(out, '.png'), drawn, made)
-
-
-def picture(samples: np.ndarray, labels: np.ndarray | None, prompts: list[str] = ()) -> np.ndarray:
-    """The grid of (at most 1,024) samples; labels, or prompts, that come in turn stand in columns."""
-    kinds = len(set(prompts)) if prompts else 0 if labels is None else len(set(labels.tolist()))
-    columns = kinds if 4 <= kinds <= 20 and len(samples) >= kinds else None
-    return grid.tile(samples[:1024], columns)
-
-
-def beside(shown: tuple[np.ndarray, ...], samples: np.ndarray) -> np.ndarray:
-    """The grid of (at most 64) samples, each to the right of what it is made from."""
-    together = np.stack([*shown, samples], 1)[:_ROWS]
-    across = max(1, round(len(together) ** 0.5 / together.shape[1] ** 0.5))
-    return grid.tile(together.reshape(-1, *samples.shape[1:]), across * together.shape[1])
 
 
 def reverse_branch(
@@ -432,16 +246,3 @@ def reverse_branch(
     """The frames of a sampling run as the reverse branch of a film."""
     times = build.visited(config, model, params)
     return films.Branch('reverse: from noise to a sample', frames, times)
-
-
-def _with(out, ending):
-    return out.parent / (out.name + ending)
-
-
-def _film(out, ending):
-    return _with(out, f'_film{ending}')
-
-
-def _outputs(out, film):
-    films = [_film(out, '.png'), _film(out, '.gif')] if film else []
-    return [_with(out, '.png'), _with(out, '.npz'), *films]

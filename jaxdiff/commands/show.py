@@ -22,8 +22,10 @@ def read(file: str) -> dict:
     Raises: ValueError where it can't be read or doesn't say; FileNotFoundError where there is none.
     """
     path = epath.Path(file)
+    if path.suffix == '.stablehlo':  # which says it in the file beside it
+        path = path.with_suffix('.json')
     if not path.exists():
-        raise FileNotFoundError(f'there is no file {file}')
+        raise FileNotFoundError(f'there is no file {path}')
     if path.suffix not in _READERS:
         raise ValueError(f'{file}: what says how it was made ends in {", ".join(_READERS)}')
     try:
@@ -50,11 +52,15 @@ def text(file: str, made: dict) -> str:
         ('run', f'config {digest}, data {data["name"]}, code {run.get("commit") or "unknown"}')
     )
     rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
+    for name, guide in (made.get('guides') or {}).items():
+        rows.append((name, f'{guide["workdir"]}, step {guide["step"]}, {guide["parameters"]}'))
     if made.get('words_left_out'):
         rows.append(('prompts', 'left out on request'))
     if 'sample' in made:
         c = made['sample']
         rows.append(('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}'))
+    if made['made_by'] == 'jaxdiff train' and 'sample' in made and not run['config'].get('task'):
+        rows.append(('alone', shlex.join(['jaxdiff', *_grid(made)])))
     rows.append(('again', shlex.join(command(made))))
     width = max(len(label) for label, _ in rows)
     return '\n'.join(f'{label:<{width}}  {value}' for label, value in rows)
@@ -100,10 +106,20 @@ def _train(made):
     return ['train', *_config((made.get('run') or made)['config']), '--workdir', 'NEW_FOLDER']
 
 
+def _grid(made):
+    """Training's grid from its checkpoint, while the run keeps that."""
+    words = made.get('prompts') or []
+    if any(made['sample']['prompts']):  # which the config says
+        words = []
+    turn = next((n for n in range(1, len(words)) if words[n:] == words[:-n]), len(words))
+    return _sample(made | {'prompts': words[:turn]})
+
+
 def _noise(made):
     out = ['noise', *_config(made['config']), '--seed', str(made['seed'])]
     out += ['--num', str(len(made['examples']))]
-    return out + (['--workdir', made['run']['workdir']] if made.get('run') else [])
+    run = made.get('run')
+    return out + (['--workdir', run['workdir'], '--step', str(run['step'])] if run else [])
 
 
 _COMMANDS = {
@@ -162,6 +178,8 @@ _SHOWN = (
 
 
 def _kind(made):
+    if 'content' in made:
+        return made['content']
     if made['made_by'] == 'jaxdiff noise':
         return 'real examples under noise' + (', and generated ones' if made.get('run') else '')
     if made['made_by'] == 'jaxdiff export':

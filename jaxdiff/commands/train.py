@@ -13,7 +13,7 @@ from etils import epath
 from ml_collections import ConfigDict
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import features, latents, pictures, rollback, sample as sampling
+from jaxdiff.commands import asked_for, features, latents, pictures, rollback
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -94,8 +94,8 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
             'that has, or a condition without text'
         )
     if any(config.sample.prompts):  # those that can't be: now
-        prompts = sampling.choose_prompts(list(config.sample.prompts), model, config.sample.num)
-        sampling.conditions(model, None, prompts)
+        prompts = asked_for.choose_prompts(list(config.sample.prompts), model, config.sample.num)
+        asked_for.conditions(model, None, prompts)
     return Job(config, folder, dataset, model, frozen, kept, changed)
 
 
@@ -134,7 +134,8 @@ def run(job: Job) -> epath.Path | None:
         picture = training.sample(job.config.train.steps, state.ema)
         if distributed.primary():
             title = f'{job.workdir.name}, step {job.config.train.steps}'
-            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title)
+            told = {'made_by': 'jaxdiff train', 'content': 'curves of a training run', 'run': made}
+            curves.draw(job.workdir / 'loss.png', metrics.read(job.workdir), title, told)
     return picture
 
 

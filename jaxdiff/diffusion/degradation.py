@@ -115,7 +115,9 @@ def sketching() -> Degradation:
         down = padded[:, 2:] - padded[:, :-2]
         horizontal = across[:, :-2] + 2 * across[:, 1:-1] + across[:, 2:]
         vertical = down[..., :-2] + 2 * down[..., 1:-1] + down[..., 2:]
-        contrast = jnp.sqrt(jnp.square(horizontal) + jnp.square(vertical)) / 8  # 1 at most, straight
+        contrast = (
+            jnp.sqrt(jnp.square(horizontal) + jnp.square(vertical)) / 8
+        )  # 1 at most, straight
         return Measurement(1 - 2 * jnp.minimum(contrast / _BLACK, 1)[..., None])
 
     return Degradation(measure, lambda measured: measured.y, None)

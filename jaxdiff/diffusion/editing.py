@@ -18,6 +18,7 @@ from jaxdiff.diffusion.denoiser import Denoiser
 from jaxdiff.diffusion.gaussian import marginal
 from jaxdiff.diffusion.sample import sample
 from jaxdiff.diffusion.samplers.base import Sampler, normal
+from jaxdiff.diffusion.samplers.multistep import Memory
 from jaxdiff.diffusion.schedule import Schedule
 
 
@@ -41,29 +42,51 @@ def sdedit(keys: Array, x0: Array, schedule: Schedule, t: Array) -> Array:
     return marginal(schedule, x0, normal(keys, x0), t)
 
 
-def invert(denoise: Denoiser, sampler: Sampler, x0: Array, times: Array) -> Array:
+def invert(
+    denoise: Denoiser, sampler: Sampler, schedule: Schedule, x0: Array, times: Array
+) -> Array:
     """The noise x_1 from which a deterministic sampler comes to x0: its steps taken backwards.
 
     The step from s up to t asks the denoiser at s, where the way down asks at t: the round trip errs
-    as the sampler does, and less the more steps there are.
+    as the sampler does, by its order, and from sigma = 0 on by the second at most. For there noise
+    can't be told from the image, and the way up starts at a tenth of the first step, at alpha x0:
+    the flow's noise, d(x / alpha) / d(sigma / alpha), is 0 at the data.
 
     Args:
       denoise: under the condition that the images are of.
-      sampler: of single steps without noise: ddim, euler, heun, rk4.
+      sampler: of single steps without noise: ddim, euler, heun, rk4, ode_adaptive; where
+        alpha(1) > 0 dpmpp_2s too.
       times: those of the way down.
 
-    Raises: ValueError for a sampler that remembers earlier steps.
+    Raises: ValueError for a sampler that draws noise or remembers earlier steps.
     """
-    # At t = 0 there is no noise to be told from the image: the first step starts at the next time.
-    ascending = times[::-1].at[0].set(times[-2] * _FIRST) if times.shape[0] > 1 else times
+    if len(times) < 2:
+        return x0
     keys = jax.vmap(jax.random.key)(jnp.zeros(len(x0), jnp.uint32))  # that nothing draws with
-    if sampler.init(x0, denoise, ascending).memory != ():
-        raise ValueError('a sampler that remembers earlier steps has no way back: take ddim or heun')
-    return sample(keys, denoise, sampler, x0, ascending)
+    _check_way_back(keys, sampler, x0, times)
+    clean = schedule(times[-1])[1] == 0
+    first = jnp.where(clean, _FIRST * times[-2], times[-1])
+    x = jnp.where(clean, schedule(first)[0], 1) * x0
+    return sample(keys, denoise, sampler, x, times[::-1].at[0].set(first))
 
 
 # Where the way up starts, as a share of the way down's last step.
 _FIRST = 0.1
+
+
+def _check_way_back(keys, sampler, x0, times):
+    def step(keys):
+        denoise = lambda x_t, t: x_t
+        state = sampler.init(x0, denoise, times)
+        if isinstance(state.memory, Memory):
+            raise ValueError(
+                'a sampler that remembers earlier steps has no way back: take ddim or heun'
+            )
+        return sampler.step(keys, state, times[0], times[1], denoise).x
+
+    traced = jax.make_jaxpr(step)(keys).jaxpr
+    if any(traced.invars[0] is read for line in traced.eqns for read in line.invars):
+        raise ValueError('a sampler that draws noise has no way back: take ddim with eta=0 or heun')
 
 
 def interpolate(a: Array, b: Array, share: Array) -> Array:

@@ -35,8 +35,6 @@ References:
   Song et al. 2021, arXiv:2011.13456, appendix I.2; Lugmayr et al. 2022, RePaint, arXiv:2201.09865.
 """
 
-from collections.abc import Callable
-
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -51,6 +49,9 @@ from jaxdiff.diffusion.schedule import Schedule, coefficients
 # Below this noise, in units of the measurement, equation (67) is solved as with it: a network's
 # Jacobian is no covariance, and without noise float32 can't invert what it gives.
 _LEAST_NOISE = 1e-3
+# Conjugate gradients stop at a direction along which a Jacobian gives less than this share of the most
+# it gives: that is more of the network's errors than of a covariance.
+_SMALLEST = 0.01
 
 
 def pigdm(
@@ -64,7 +65,10 @@ def pigdm(
 ) -> Denoiser:
     """The belief about x0 that knows y: equation (67).
 
-    The linear system is solved by conjugate gradients, for each example by itself.
+    The linear system is solved by conjugate gradients, for each example by itself. By a network's
+    Jacobian they stop at a direction along which it gives less than a hundredth of the most, or
+    less than nothing: going on would divide by the network's errors. The best solution on the way
+    is taken.
 
     Args:
       operator: A.
@@ -74,7 +78,9 @@ def pigdm(
         derivative of the denoiser in each iteration.
       iterations: of conjugate gradients; as many as y has components are exact but for rounding.
 
-    At alpha = 0, where (68) can't be told, the belief is left as it is.
+    At alpha = 0, where (68) can't be told, the belief is left as it is. A walk from there errs by the
+    first step's length, whatever its sampler's order; one from `schedule.t_max` keeps the order,
+    and errs by what the prior leaves out there.
     """
     if covariance not in ('isotropic', 'jacobian'):
         raise ValueError(f"covariance must be 'isotropic' or 'jacobian', got {covariance=}")
@@ -83,18 +89,26 @@ def pigdm(
     def informed(x_t, t):
         c = coefficients(schedule, t, x_t)
         if covariance == 'jacobian':
-            x0, push = jax.linearize(lambda x: mean(denoise(x, t)), x_t)
+
+            def asked(x):
+                belief = denoise(x, t)
+                return mean(belief), belief
+
+            x0, push, belief = jax.linearize(asked, x_t, has_aux=True)
             pull = jax.linear_transpose(push, x_t)
             size = c.sigma**2 / jnp.where(c.alpha == 0, jnp.inf, c.alpha)
             # Its symmetric part, since a network's Jacobian need not be symmetric.
             spread = lambda v: size / 2 * (push(v) + pull(v)[0])
         else:
-            x0 = mean(denoise(x_t, t))
+            belief = denoise(x_t, t)
+            x0 = mean(belief)
             spread = lambda v: c.sigma**2 / (c.alpha**2 + c.sigma**2) * v
         adjoint = jax.linear_transpose(operator.apply, x0)
         system = lambda u: operator.apply(spread(adjoint(u)[0])) + noise**2 * u
-        weights = _conjugate_gradients(system, y - operator.apply(x0), iterations)
-        return x0 + spread(adjoint(weights)[0])
+        share = _SMALLEST if covariance == 'jacobian' else 0.0
+        apart = y - operator.apply(x0)
+        weights = _conjugate_gradients(system, apart, iterations, noise**2 / 2, share)
+        return on_mean(lambda x0: x0 + spread(adjoint(weights)[0]), belief)
 
     return informed
 
@@ -172,22 +186,33 @@ def repaint(sampler: Sampler, schedule: Schedule, y: Array, known: Array) -> Sam
     return Sampler(init, step)
 
 
-def _conjugate_gradients(system: Callable[[Array], Array], b: Array, iterations: int) -> Array:
-    """Solves system(u) = b for each example, [b, ...], from 0 on; done is done."""
+def _conjugate_gradients(system, b, iterations, least=0.0, share=0.0):
+    """Solves system(u) = b for each example, [b, ...], from 0 on, and returns its best u.
+
+    An example stays as it is when it is solved, and when it meets a direction along which the system
+    is below `least`, or below `share` of the largest that it has met.
+    """
 
     def dot(u, v):
         return jnp.sum(u * v, tuple(range(1, u.ndim)), keepdims=True)
 
     def ratio(a, b):
-        return jnp.where(b > 0, a / jnp.where(b > 0, b, 1), 0)
+        return a / jnp.where(b > 0, b, 1)
 
     def step(_, carry):
-        u, residual, direction, square = carry
-        image = system(direction)
-        size = ratio(square, dot(direction, image))
+        u, residual, direction, square, largest, best, nearest = carry
+        image, length = system(direction), dot(direction, direction)
+        bend = ratio(dot(direction, image), length)
+        largest = jnp.maximum(largest, bend)
+        sound = (bend > 0) & (bend >= jnp.maximum(least, share * largest))
+        size = jnp.where(sound, ratio(square, bend * length), 0)
         u, residual = u + size * direction, residual - size * image
         now = dot(residual, residual)
-        return u, residual, residual + ratio(now, square) * direction, now
+        direction = jnp.where(sound, residual + ratio(now, square) * direction, direction)
+        best = jnp.where(now < nearest, u, best)
+        return u, residual, direction, now, largest, best, jnp.minimum(now, nearest)
 
+    zero, square = jnp.zeros_like(b), dot(b, b)
+    start = zero, b, b, square, jnp.zeros_like(square), zero, square
     with jax.default_matmul_precision('highest'):
-        return jax.lax.fori_loop(0, iterations, step, (jnp.zeros_like(b), b, b, dot(b, b)))[0]
+        return jax.lax.fori_loop(0, iterations, step, start)[-2]

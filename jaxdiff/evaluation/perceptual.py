@@ -18,16 +18,14 @@ _LEAST = 1e-12
 def distance(features: Callable[[Array], Sequence[Array]], x: Array, y: Array) -> Array:
     """The sum over layers l of the mean over positions p of |u_lp(x) − u_lp(y)|², [b].
 
-    u_lp = f_lp / |f_lp| is the direction of layer l's channels at position p: a layer counts the same
-    whatever the size of its features. 0 for equal images; a layer gives 4 at most.
+    u_lp = f_lp / |f_lp| is the direction of layer l's channels at position p: a layer counts the
+    same whatever the size of its features. 0 for equal images; a layer gives 4 at most.
 
     Args:
       features: images -> feature maps, [b, *positions, channels] each, of any sizes.
       x, y: images, as `features` takes them.
     """
-    apart = [
-        jnp.sum(jnp.square(_unit(f) - _unit(g)), -1) for f, g in zip(features(x), features(y))
-    ]
+    apart = [jnp.sum(jnp.square(_unit(f) - _unit(g)), -1) for f, g in zip(features(x), features(y))]
     return sum(jnp.mean(each.reshape(len(x), -1), -1) for each in apart)
 
 

@@ -70,7 +70,9 @@ def _backward(plain, strides, padding, kept, dy):
         exact = jnp.promote_types(dy.dtype, jnp.float32)
 
         def at(place):
-            met = (slice(i, i + s * (n - 1) + 1, s) for i, s, n in zip(place, strides, dy.shape[1:]))
+            met = (
+                slice(i, i + s * (n - 1) + 1, s) for i, s, n in zip(place, strides, dy.shape[1:])
+            )
             seen = x[:, *met].reshape(-1, x.shape[-1])
             return jnp.matmul(seen.T, rows, preferred_element_type=exact)
 

@@ -34,10 +34,10 @@ def check_size(shape, layers):
 class Discriminator(nn.Module):
     """x [b, h, w, c] -> scores [b, h / f, w / f], f = 2**layers, each of a part of the image.
 
-    Convolutions of side 4, `layers` of stride 2 and two of stride 1, with leaky ReLU; channels double
-    at each. A score sees 16 x 16 pixels with one layer, 34 x 34 with two, 70 x 70 with three.
-    Normalised over groups of channels where the paper does over the batch, so that a score is of its
-    own image alone.
+    Convolutions of side 4, `layers` of stride 2 and two of stride 1, with leaky ReLU; channels
+    double at each. A score sees 16 x 16 pixels with one layer, 34 x 34 with two, 70 x 70 with
+    three. Normalised over groups of channels where the paper does over the batch, so that a score
+    is of its own image alone.
 
     Attributes:
       channels: of the first layer.
@@ -52,7 +52,9 @@ class Discriminator(nn.Module):
     @nn.compact
     def __call__(self, x):
         dtype = jnp.dtype(self.dtype)
-        conv = functools.partial(nn.Conv, kernel_size=(4, 4), kernel_init=nn.initializers.normal(0.02))
+        conv = functools.partial(
+            nn.Conv, kernel_size=(4, 4), kernel_init=nn.initializers.normal(0.02)
+        )
         h = x.astype(dtype)
         for i in range(self.layers + 1):
             width = self.channels * min(2**i, _WIDEST)

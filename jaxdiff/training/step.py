@@ -41,8 +41,8 @@ def train_step(
     Where the loss or the gradient isn't finite, the parameters and the optimiser stand still.
 
     Args:
-      batch: this device's rows, with 'index' [b] their indices in the global batch; 'frozen' is what
-        the loss computes with and nothing changes, whole. The loss is told the 'step' as well.
+      batch: this device's rows, with 'index' [b] their indices in the global batch; 'frozen' is
+        what the loss computes with and nothing changes, whole. The loss is told the 'step' as well.
       key: the run's training key; the step's own is folded from it.
       gammas: exponents of the state's power-function averages, see `posthoc`.
       accumulate: parts that the rows are computed in, one after the other; b must be a multiple.

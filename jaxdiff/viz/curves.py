@@ -1,6 +1,7 @@
 """A run's numbers over its steps, drawn."""
 
 import io
+import json
 
 import matplotlib
 import matplotlib.figure
@@ -10,10 +11,11 @@ from etils import epath
 _BY_NOISE = 'loss_logsnr_'
 
 
-def draw(path: epath.Path, records: list[dict], title: str) -> None:
+def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
     """Writes a PNG of the loss, the loss by noise level, and the gradient's norm, over the steps.
 
-    Thin: the records; thick: their running mean over a twentieth of the run.
+    Thin: the records; thick: their running mean over a twentieth of the run. `made` stands as JSON
+    under 'jaxdiff' in its text metadata.
     """
     figure = matplotlib.figure.Figure((12, 3.2), layout='constrained')
     left, middle, right = figure.subplots(1, 3)
@@ -31,7 +33,8 @@ def draw(path: epath.Path, records: list[dict], title: str) -> None:
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     buffer = io.BytesIO()
-    figure.savefig(buffer, format='png', dpi=120)
+    metadata = None if made is None else {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
+    figure.savefig(buffer, format='png', dpi=120, metadata=metadata)
     path.write_bytes(buffer.getvalue())
 
 

@@ -53,9 +53,7 @@ def _strip(branch, columns, rows, size):
     return np.asarray(canvas)
 
 
-def animation(
-    path: epath.Path, branches: list[Branch], made: dict, seconds: float = 4.0
-) -> None:
+def animation(path: epath.Path, branches: list[Branch], made: dict, seconds: float = 4.0) -> None:
     """Writes a GIF that plays the branches one after the other, holding the last picture of each.
 
     Every branch must show the same number of examples of the same size. `made` stands as JSON in the
@@ -75,6 +73,12 @@ def animation(
             durations.append(max(20, int(1000 * seconds / len(shown))))
         durations[-1] = 1500
     buffer = io.BytesIO()
-    options = {'comment': json.dumps(made), 'save_all': True, 'append_images': pictures[1:], 'duration': durations, 'loop': 0}
+    options = {
+        'comment': json.dumps(made),
+        'save_all': True,
+        'append_images': pictures[1:],
+        'duration': durations,
+        'loop': 0,
+    }
     pictures[0].save(buffer, 'GIF', **options)
     path.write_bytes(buffer.getvalue())

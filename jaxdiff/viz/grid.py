@@ -9,7 +9,6 @@ from etils import epath
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
-
 # https://www.iptc.org/std/photometadata/specification, Digital Source Type
 _XMP = (
     '<x:xmpmeta xmlns:x="adobe:ns:meta/">'

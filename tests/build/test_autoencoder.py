@@ -126,7 +126,7 @@ def gradients(steps=(0,), **changes):
 
 
 def test_each_side_of_the_game_gets_its_own_gradient():
-    """The discriminator's is the hinge loss's, whatever the weight; the other side's is linear in it."""
+    """The discriminator's is the same whatever the weight; the other side's is linear in it."""
     (plain,), (half,) = gradients(), gradients(autoencoder__adversarial=0.5, **JUDGED)
     early, whole = gradients(
         (2, 3), autoencoder__adversarial=1.0, autoencoder__adversarial_from=3, **JUDGED

@@ -165,7 +165,9 @@ def test_a_network_is_shown_each_task_in_training_and_in_sampling(space, name):
     assert losses.shape == (2,) and np.all(np.isfinite(losses))
     cond = conditions.of_batch(model, batch, keys)
     same = np.array_equal(cond['image'], told)
-    assert set(cond) == {'image'} and same is (name == 'sketch')  # others draw, by keys of their own
+    assert set(cond) == {'image'} and same is (
+        name == 'sketch'
+    )  # others draw, by keys of their own
     images = draw(config, model, params, {'image': told}, None)
     other = draw(config, model, params, {'image': told[::-1]}, None)
     assert not np.array_equal(images, other)

@@ -14,7 +14,8 @@ def test_the_hinge_loss_where_it_is_known():
 
 def test_the_gradient_is_both_at_the_same_size_and_the_value_the_distance_alone():
     """Of d = |y − a|² / 2 and a linear score: y − a, and the score's direction times |y − a|."""
-    a, y = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 3.0]]), np.array([[4.0, -2.0], [0.0, 0.0], [3, 3]])
+    a = np.array([[1.0, 2.0], [0.0, -1.0], [3.0, 3.0]])
+    y = np.array([[4.0, -2.0], [0.0, 0.0], [3.0, 3.0]])
     c = np.array([[0.3, 0.4], [-7.0, 0.0], [1.0, 1.0]])
 
     def total(y, weight):
@@ -28,4 +29,5 @@ def test_the_gradient_is_both_at_the_same_size_and_the_value_the_distance_alone(
         np.testing.assert_allclose(values, np.sum((y - a) ** 2, 1) / 2)
         direction = c / np.linalg.norm(c, axis=1, keepdims=True)
         size = np.linalg.norm(y - a, axis=1, keepdims=True)
-        np.testing.assert_allclose(gradient, y - a + weight * size * direction, rtol=1e-4, atol=1e-4)
+        expected = y - a + weight * size * direction
+        np.testing.assert_allclose(gradient, expected, rtol=1e-4, atol=1e-4)

@@ -91,7 +91,7 @@ def test_the_codec_of_latents_is_without_the_discriminator(run):
 def test_features_of_another_shape_or_space_are_refused(run):
     with pytest.raises(ValueError, match='features are of images of 8x8x1, the data has 16x16x1'):
         features.of_config(full(run[0]), (16, 16, 1))
-    with pytest.raises(ValueError, match='holds an autoencoder'):
+    with pytest.raises(ValueError, match="model='autoencoder'"):
         features.of_config(full(run[0], autoencoder__features=run[0]), (8, 8, 1))
 
 
@@ -102,5 +102,5 @@ def test_what_is_trained_on_is_never_called_held_out(tmp_path, capsys):
 
 
 def test_it_has_no_samples(run):
-    with pytest.raises(ValueError, match='holds an autoencoder, which has no samples of its own'):
+    with pytest.raises(ValueError, match="model='autoencoder', which has no samples of its own"):
         sample.prepare(str(run[0]), [])

@@ -62,12 +62,12 @@ def test_variations_of_one_image_by_strength(random_run, files, tmp_path):
     asked = keys(method='sdedit', strength=0.5, steps=4, num=3)
     found, made = drawn(random_run, tmp_path / 'a', asked, images=request)
     assert found['samples'].shape == (3, 8, 8, 1) and found['samples'].std(0).max() > 0
-    np.testing.assert_array_equal(found['given'], np.asarray(Image.open(files['a']))[None, ..., None].repeat(3, 0))
+    np.testing.assert_array_equal(
+        found['given'], np.asarray(Image.open(files['a']))[None, ..., None].repeat(3, 0)
+    )
     assert found['labels'].tolist() == [10] * 3  # the null label
     assert made['images']['files'] == [files['a']] and made['sample']['strength'] == 0.5
-    names = [
-        sample.prepare(random_run, asked, images=Request((files[f],))).out.name for f in 'ab'
-    ]
+    names = [sample.prepare(random_run, asked, images=Request((files[f],))).out.name for f in 'ab']
     assert len(set(names)) == 2
 
 
@@ -114,7 +114,9 @@ def test_a_trained_task_takes_what_is_left_of_an_image(enlarger, tmp_path):
     found, made = drawn(enlarger, tmp_path / 'a', [], images=request)
     assert found['samples'].shape == (3, 8, 8, 1) and set(made['nearness']) == {'samples', 'given'}
     Image.fromarray(np.arange(16, dtype=np.uint8).reshape(4, 4) * 16).save(tmp_path / 'small.png')
-    small, made = drawn(enlarger, tmp_path / 'b', [], images=Request((str(tmp_path / 'small.png'),)))
+    small, made = drawn(
+        enlarger, tmp_path / 'b', [], images=Request((str(tmp_path / 'small.png'),))
+    )
     assert small['samples'].shape == (1, 8, 8, 1) and 'nearness' not in made
     with pytest.raises(ValueError, match='from noise alone, not from images'):
         export.prepare(enlarger, str(tmp_path / 'a.stablehlo'))

@@ -166,5 +166,5 @@ def test_what_cannot_be_is_one_line(autoencoder, tmp_path, changes, message):
 
 def test_another_kind_of_run_has_no_latents(random_run, tmp_path):
     config = configs.load('digits', tiny.overrides(**IN_LATENTS, codec__path=random_run))
-    with pytest.raises(ValueError, match='must hold a run of an autoencoder'):
+    with pytest.raises(ValueError, match='it must be autoencoder'):
         train.prepare(config, str(tmp_path / 'run'))

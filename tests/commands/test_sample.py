@@ -8,7 +8,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import build, config as configs
-from jaxdiff.commands import noise, sample
+from jaxdiff.commands import asked_for, noise, sample
 from jaxdiff.viz import grid
 
 
@@ -57,7 +57,7 @@ def test_labels_by_number_and_name(random_run, tmp_path):
     found = draw(random_run, tmp_path / 'a', num=4, labels=['3', '7'])
     np.testing.assert_array_equal(found['labels'], [3, 7, 3, 7])
     names = ['T-shirt/top', 'Bag']  # a name may look like a number of folders, or be one
-    np.testing.assert_array_equal(sample.choose_labels(['Bag', '0'], names, 2, 3), [1, 0, 1])
+    np.testing.assert_array_equal(asked_for.choose_labels(['Bag', '0'], names, 2, 3), [1, 0, 1])
     out = sample.prepare(random_run, [], labels=['3', '7']).out
     assert out.parent == epath.Path(random_run) and out.name.endswith('_num10_label3-7')
 

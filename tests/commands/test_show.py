@@ -78,6 +78,10 @@ def test_other_files_say_it_as_well(run, tmp_path, capsys):
     assert (tmp_path / 'm.png').read_bytes() != b'' and np.array_equal(
         np.asarray(Image.open(tmp_path / 'n.png')), np.asarray(Image.open(tmp_path / 'm.png'))
     )
+    both = noise.prepare(config, str(run), str(tmp_path / 'b'), 2, step=3).made
+    assert both['generated'] and show.command(both)[-2:] == ['--step', '3']
+    (tmp_path / 'p.json').write_text(json.dumps({'made': both}))
+    assert show.read(str(tmp_path / 'p.stablehlo')) == json.loads(json.dumps(both))
     export.run(export.prepare(str(run), str(tmp_path / 'p.safetensors'), step=3))
     assert 'step 3' in told(capsys, tmp_path / 'p.safetensors')
 

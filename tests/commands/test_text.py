@@ -1,6 +1,8 @@
 """From captions to samples by prompt, as a user does it."""
 
 import json
+import shlex
+import shutil
 
 import numpy as np
 import pytest
@@ -8,7 +10,7 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import build, config as configs
+from jaxdiff import arguments, build, config as configs
 from jaxdiff.commands import export, noise, sample, show, train
 from jaxdiff.viz import grid
 
@@ -185,3 +187,33 @@ def test_prompts_are_left_out_of_what_is_written_where_that_is_asked(run, tmp_pa
     assert show.command(made).count('…') == 2
     with_words = np.array(drawn(run, tmp_path / 'b', **words)['samples'])
     np.testing.assert_array_equal(np.load(tmp_path / 'a.npz')['samples'], with_words)
+
+
+def test_prompts_that_a_config_says_are_left_out_too(run, tmp_path):
+    """Also where the run is its own weaker guide; and names tell prompts apart all the same."""
+    copy = tmp_path / 'run'
+    shutil.copytree(run, copy)
+    config = configs.loads((copy / 'config.json').read_text())
+    config.sample.prompts = ('a black square',)
+    (copy / 'config.json').write_text(configs.dumps(config))
+    for words in (True, False):
+        job = sample.prepare(str(copy), [('sample.weaker', str(copy))], words=words)
+        assert ('a black square' in json.dumps(job.made)) == words
+    changed = [('sample.sampler', 'heun'), ('sample.variable', 't')]
+    names = {sample.prepare(run, changed, prompts=[f'a {x} square']).out.name for x in COLOURS}
+    assert len(names) == len(COLOURS)
+
+
+def test_a_training_grid_says_how_to_draw_it_alone(run, tmp_path):
+    """Here of captions; and the curves beside it say what run they are of."""
+    path = f'{run}/samples/step_00000006.png'
+    made = show.read(path)
+    (line,) = (x for x in show.text(path, made).splitlines() if x.startswith('alone'))
+    given = arguments.parse(shlex.split(line)[2:])
+    assert given.prompt and given.step == 6 and given.workdir == run and not given.overrides
+    drawn(run, tmp_path / 'a', prompts=given.prompt, seed=given.seed, step=6)
+    grids = [np.asarray(Image.open(each)) for each in (path, tmp_path / 'a.png')]
+    np.testing.assert_array_equal(*grids)
+    curves = show.read(f'{run}/loss.png')
+    assert 'curves of a training run' in show.text('loss.png', curves)
+    assert show.command(curves) == show.command(made)

@@ -110,7 +110,9 @@ def test_the_plain_set_is_the_others_without_skin_tones(root):
     for split in ('train', 'test'):
         plain, whole = (
             {e['text'] for e in (source[i] for i in range(len(source)))}
-            for source in (load(root, name, split=split).source for name in ('emoji/plain', 'emoji'))
+            for source in (
+                load(root, name, split=split).source for name in ('emoji/plain', 'emoji')
+            )
         )
         assert plain == {texts for texts in whole if not any('skin tone' in t for t in texts)}
         assert split == 'test' or plain < whole

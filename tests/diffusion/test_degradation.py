@@ -27,7 +27,9 @@ def test_what_is_measured_is_the_operators_image_and_noise_of_its_deviation(name
         apart = apart[np.broadcast_to(measured.known, X.shape) > 0]
     assert apart.std() == pytest.approx(0.3, rel=0.02) and abs(apart.mean()) < 0.01
     shown = made.picture(measured)
-    assert shown.shape[:3] == X.shape[:3] and shown.shape[3] == {'colorize': 1, 'inpaint': 4}.get(name, 3)
+    assert shown.shape[:3] == X.shape[:3] and shown.shape[3] == {'colorize': 1, 'inpaint': 4}.get(
+        name, 3
+    )
     one = made.measure(KEYS[7:8], X[7:8])  # whatever its neighbours
     np.testing.assert_allclose(one.y[0], measured.y[7], atol=1e-5)
 
@@ -48,7 +50,9 @@ def test_a_sketch_has_lines_where_lightness_changes_and_nowhere_else():
     sketch = degradation.sketching()
 
     def drawn(x):
-        return np.asarray(sketch.measure(KEYS[:1], jnp.broadcast_to(x, (1, 16, 16, 3))).y)[0, :, :, 0]
+        return np.asarray(sketch.measure(KEYS[:1], jnp.broadcast_to(x, (1, 16, 16, 3))).y)[
+            0, :, :, 0
+        ]
 
     step = jnp.where(jnp.arange(16)[None, :, None] < 8, -1.0, 1.0)
     found = drawn(step)

@@ -39,29 +39,55 @@ def test_sdedit_goes_from_the_image_to_any_sample():
     np.testing.assert_allclose(start, other, atol=1e-5)
 
 
-@pytest.mark.parametrize('name', ['ddim', 'heun'])
-def test_to_the_noise_and_back_is_nearer_with_more_steps(name):
-    sampler = getattr(samplers, name)(COSINE)
-    apart = []
-    for steps in (20, 80):
-        times = grid.uniform(steps)
-        x_1 = editing.invert(DENOISE, sampler, X, times)
-        back = diffusion.sample(KEYS, DENOISE, sampler, x_1, times)
-        apart.append(float(jnp.abs(back - X).mean()))
-    assert apart[1] < apart[0] / 3 and apart[1] < 0.05, apart
+@pytest.mark.parametrize(
+    'name, make, times, order',
+    [
+        ('ddim', COSINE, grid.uniform, 1),
+        ('heun', schedule.flow(), grid.uniform, 2),  # alpha is not flat at the data
+        ('rk4', COSINE, lambda n: grid.logsnr(COSINE, n, 0.99, 0.01), 4),  # from noise to noise
+    ],
+    ids=['ddim', 'heun', 'rk4'],
+)
+def test_to_the_noise_and_back_errs_by_the_samplers_order(name, make, times, order, x64):
+    denoise, sampler = exact.mixture(make, WEIGHTS, MEANS, STDS), getattr(samplers, name)(make)
+    x, apart = jnp.float64(X), []
+    for steps in (20, 40):
+        visited = jnp.float64(times(steps))
+        x_1 = editing.invert(denoise, sampler, make, x, visited)
+        back = diffusion.sample(KEYS, denoise, sampler, x_1, visited)
+        apart.append(float(jnp.abs(back - x).mean()))
+    assert np.log2(apart[0] / apart[1]) > order - 0.25 and apart[1] < 0.05, apart
 
 
-def test_a_sample_is_led_back_to_its_own_noise():
-    x_1 = jax.random.normal(jax.random.key(3), (16, 2))
-    times = grid.uniform(200)
-    x_0 = diffusion.sample(KEYS, DENOISE, samplers.heun(COSINE), x_1, times)
-    found = editing.invert(DENOISE, samplers.heun(COSINE), x_0, times)
-    assert float(jnp.abs(found - x_1).mean()) < 0.05
+def test_from_one_condition_to_another_that_differs_in_its_mean_is_a_shift():
+    """Gaussians of one covariance have one flow around their means."""
+    covariance, shift = np.array([[0.5, 0.2], [0.2, 0.3]]), np.array([1.0, -0.5])
+    source, target = (exact.gaussian(COSINE, m, covariance) for m in (0 * shift, shift))
+    heun, times = samplers.heun(COSINE), grid.uniform(60)
+    x_1 = editing.invert(source, heun, COSINE, X, times)
+    edited = diffusion.sample(KEYS, target, heun, x_1, times)
+    np.testing.assert_allclose(edited, X + shift, atol=5e-3)
 
 
-def test_what_remembers_is_refused():
-    with pytest.raises(ValueError, match='no way back'):
-        editing.invert(DENOISE, samplers.dpmpp_2m(COSINE), X, grid.uniform(4))
+def test_a_walk_of_no_steps_leaves_the_image():
+    np.testing.assert_array_equal(
+        editing.invert(DENOISE, samplers.ddim(COSINE), COSINE, X, grid.uniform(0)), X
+    )
+
+
+@pytest.mark.parametrize(
+    'sampler, why',
+    [
+        (samplers.dpmpp_2m(COSINE), 'remembers earlier steps'),
+        (samplers.ddpm(COSINE), 'draws noise'),
+        (samplers.ddim(COSINE, 0.5), 'draws noise'),
+        (samplers.heun_stochastic(COSINE), 'draws noise'),
+    ],
+    ids=['dpmpp_2m', 'ddpm', 'ddim_half', 'heun_stochastic'],
+)
+def test_what_has_no_way_back_is_refused(sampler, why):
+    with pytest.raises(ValueError, match=f'{why} has no way back: take ddim'):
+        editing.invert(DENOISE, sampler, COSINE, X, grid.uniform(4))
 
 
 def test_between_two_noises_lies_noise():
@@ -72,4 +98,4 @@ def test_between_two_noises_lies_noise():
     np.testing.assert_allclose(between[4], b[4], atol=1e-5)
     np.testing.assert_allclose(jnp.linalg.norm(between, axis=1), 64, rtol=0.05)
     same = editing.interpolate(a, a, share)
-    np.testing.assert_allclose(same, a, rtol=1e-2, atol=1e-2)
+    np.testing.assert_allclose(same, jnp.broadcast_to(a, same.shape), atol=1e-4)

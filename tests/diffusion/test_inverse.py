@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from jaxdiff import diffusion
-from jaxdiff.diffusion import exact, grid, inverse, operators, samplers, schedule
+from jaxdiff.diffusion import denoiser, exact, grid, inverse, operators, samplers, schedule
 
 MEAN = np.array([0.3, -0.2, 0.5])
 COVARIANCE = np.array([[1.0, 0.6, 0.2], [0.6, 0.8, -0.3], [0.2, -0.3, 0.5]])
@@ -20,7 +20,9 @@ N = 10_000
 def linear(a):
     """The operator of a matrix on vectors [b, d]."""
     inverse = np.linalg.pinv(a)
-    return operators.Operator(lambda x: x @ a.T.astype(x.dtype), lambda y: y @ inverse.T.astype(y.dtype))
+    return operators.Operator(
+        lambda x: x @ a.T.astype(x.dtype), lambda y: y @ inverse.T.astype(y.dtype)
+    )
 
 
 def posterior(a=A, noise=NOISE, y=Y):
@@ -32,7 +34,9 @@ def posterior(a=A, noise=NOISE, y=Y):
 PRIOR = exact.gaussian(COSINE, MEAN, COVARIANCE)
 
 
-@pytest.mark.parametrize('make', [schedule.cosine, schedule.edm, schedule.flow], ids=str)
+@pytest.mark.parametrize(
+    'make', [schedule.cosine, schedule.edm, schedule.flow], ids=['cosine', 'edm', 'flow']
+)
 def test_with_the_jacobians_covariance_the_belief_is_the_posteriors(make, x64):
     """Equations (67) and (68) against the exact denoiser of the posterior, at every noise."""
     made = make()
@@ -152,6 +156,82 @@ def test_conjugate_gradients_solve_each_system_for_itself(x64):
     assert np.all(found[1] == 0)
     alone = inverse._conjugate_gradients(lambda u: u @ matrices[2].T, b[2:], 6)
     np.testing.assert_allclose(alone[0], found[2], atol=1e-10)
+
+
+def test_conjugate_gradients_stop_where_the_system_is_none():
+    """Along b it is negative, less than `least`, or a small share of what it was: u stays."""
+    solve = lambda values, **least: inverse._conjugate_gradients(
+        lambda u: u * jnp.array(values), jnp.ones((1, 2)), 8, **least
+    )
+    assert np.all(solve([-1.0, 0.5]) == 0)
+    assert np.all(solve([0.1, 0.1], least=0.2) == 0)
+    np.testing.assert_allclose(solve([0.1, 0.1], least=0.05), 10, rtol=1e-6)
+    steep = np.abs(solve([1.0, 1e-5]))
+    assert steep.max() > 9e4 and np.abs(solve([1.0, 1e-5], share=0.01)).max() < 5
+
+
+def test_conjugate_gradients_never_end_farther_than_they_began():
+    """Of systems that are no covariance's, symmetric but with eigenvalues of both signs."""
+    root = np.random.default_rng(0).normal(size=(64, 6, 6))
+    matrices, b = jnp.asarray(root + root.swapaxes(1, 2)), jnp.ones((64, 6))
+    system = lambda u: jnp.einsum('bij,bj->bi', matrices, u)
+    left = b - system(inverse._conjugate_gradients(system, b, 12))
+    assert np.all(jnp.linalg.norm(left, axis=1) <= jnp.linalg.norm(b, axis=1) * (1 + 1e-5))
+
+
+def test_an_imperfect_jacobian_leads_nowhere_far():
+    """Errors of one percent, quick ones as a network's are, in the belief about 16 components.
+
+    Where alpha is small they are the larger part of equation (68).
+    """
+    places, (w, v) = np.arange(16), jax.random.normal(jax.random.key(0), (2, 16, 16))
+    prior = exact.gaussian(COSINE, np.zeros(16), np.exp(-np.abs(places[:, None] - places) / 4))
+    wrong = lambda x, t: prior(x, t) + 0.01 * jnp.sin(x @ w) @ v / 4
+    operator = operators.mask(jnp.float32(places % 8 < 4))
+    x_t, y = jax.random.normal(jax.random.key(1), (2, 512, 16))
+    for noise in (0.0, 0.1):
+        beliefs = [
+            inverse.pigdm(f, COSINE, operator, operator.apply(y), noise, 'jacobian', 16)(x_t, 0.98)
+            for f in (prior, wrong)
+        ]
+        apart = jnp.abs(beliefs[1] - beliefs[0]).max(1)
+        assert jnp.median(apart) < 3 and jnp.quantile(apart, 0.99) < 15, (noise, apart.max())
+
+
+WAYS = {
+    'replacement': lambda d, s, y: (d, inverse.replacement(s, COSINE, y, KNOWN)),
+    'repaint': lambda d, s, y: (d, inverse.repaint(s, COSINE, y, KNOWN)),
+    'ddnm': lambda d, s, y: (inverse.ddnm(d, linear(A), y[:, 1:]), s),
+    'dps': lambda d, s, y: (d, inverse.dps(s, linear(A), y[:, 1:])),
+    'isotropic': lambda d, s, y: (inverse.pigdm(d, COSINE, linear(A), y[:, 1:]), s),
+    'jacobian': lambda d, s, y: (
+        inverse.pigdm(d, COSINE, linear(A), y[:, 1:], 0.1, 'jacobian'),
+        s,
+    ),
+}
+
+
+@pytest.mark.parametrize('name', WAYS)
+def test_each_sample_is_its_own_and_one_trace_serves_all(name):
+    """Whatever is beside it, from alpha = 0 on, with a learned variance; y and keys are arguments."""
+    traces = []
+
+    def learned(x_t, t):
+        return denoiser.Learned(PRIOR(x_t, t), jnp.full_like(x_t, 0.5))
+
+    @jax.jit
+    def draw(keys, x_1, y):
+        traces.append(1)
+        denoise, sampler = WAYS[name](learned, samplers.ddpm(COSINE, 'learned'), y)
+        times = grid.uniform(4)
+        times = grid.repaint(times, 2, 2) if name == 'repaint' else times
+        return diffusion.sample(keys, denoise, sampler, x_1, times)
+
+    given = jax.random.split(jax.random.key(0), 3), *jax.random.normal(jax.random.key(1), (2, 3, 3))
+    x = draw(*given)
+    turned = draw(*(part[jnp.array([2, 0, 2])] for part in given))
+    assert np.all(np.isfinite(x)) and len(traces) == 1
+    np.testing.assert_array_equal(turned, x[jnp.array([2, 0, 2])])
 
 
 def test_a_covariance_that_is_not_known_is_refused():

@@ -32,7 +32,9 @@ def test_pinv_is_the_pseudo_inverse(name):
     """
     operator = OPERATORS[name]
     a = matrix(operator.apply, SHAPE)
-    inverse = matrix(operator.pinv, jax.eval_shape(operator.apply, jnp.zeros((1, *SHAPE))).shape[1:])
+    inverse = matrix(
+        operator.pinv, jax.eval_shape(operator.apply, jnp.zeros((1, *SHAPE))).shape[1:]
+    )
     size = max(1, np.linalg.norm(inverse, 2))  # what rounding is multiplied by
     if name != 'wide blur':
         np.testing.assert_allclose(a @ inverse @ a, a, atol=2e-6 * size)
@@ -40,6 +42,9 @@ def test_pinv_is_the_pseudo_inverse(name):
     for product in (a @ inverse, inverse @ a):
         np.testing.assert_allclose(product, product.T, atol=2e-6 * size)
     assert size < 0.03**-2
+    x = jax.random.normal(jax.random.key(0), (2, *SHAPE))  # of a batch, whole images: linear
+    flat = lambda z: np.asarray(z).reshape(2, -1)
+    np.testing.assert_allclose(flat(operator.apply(x)), flat(x) @ a.T, atol=2e-5)
 
 
 def test_downsampling_is_the_bicubic_one():
@@ -62,7 +67,10 @@ def test_blur_keeps_what_is_flat_and_the_mean_and_has_its_deviation():
 @pytest.mark.parametrize(
     'make, message',
     [
-        (lambda: operators.downsample((12, 9, 1), 4), '9 x 12 pixels cannot be made 4 times smaller'),
+        (
+            lambda: operators.downsample((12, 9, 1), 4),
+            '9 x 12 pixels cannot be made 4 times smaller',
+        ),
         (lambda: operators.blur(SHAPE, 0.0), 'must be positive'),
     ],
 )

@@ -22,9 +22,11 @@ def test_a_score_sees_a_patch_of_the_size_that_is_said(layers, sees, monkeypatch
 def test_a_score_is_of_its_own_image():
     net = nets.Discriminator(8, 2)
     x = np.random.default_rng(0).normal(size=(3, 8, 8, 2)).astype(np.float32)
-    params = net.init(jax.random.key(0), x)
-    scores = net.apply(params, x)
-    np.testing.assert_allclose(net.apply(params, x[1:2]), scores[1:2], rtol=1e-4, atol=1e-6)
+    params = jax.jit(net.init)(jax.random.key(0), x)
+    moved = np.concatenate([2 * x[:1], x[1:2], -x[2:]])
+    scores, others = (jax.jit(net.apply)(params, images) for images in (x, moved))
+    np.testing.assert_allclose(others[1], scores[1], rtol=1e-4, atol=1e-6)
+    assert np.abs(others[2] - scores[2]).max() > 1e-4
     assert np.std(scores) > 0
 
 
