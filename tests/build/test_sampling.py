@@ -185,6 +185,7 @@ def test_prompts_at_once_weigh_as_much_as_they_are_said_to():
         if model is None:
             model = build.model(config, (8, 8, 1), 17, 0)._replace(net=Reads(0.3))
             params = jax.jit(functools.partial(build.init, model))(jax.random.key(3))
+            read = jax.jit(functools.partial(conditions.told, model))
         leads = model._replace(net=Reads(0.1)) if weaker else None
         asked = params | {'weaker': params} if weaker else params
         pure, traces = build.sampling(config, model, weaker=leads), []
@@ -196,7 +197,7 @@ def test_prompts_at_once_weigh_as_much_as_they_are_said_to():
 
         for words in prompts:
             each = [conditions.of_texts(model, [word] * 2) for word in words]
-            told = [conditions.told(model, params, cond) for cond in each]
+            told = [read(params, cond) for cond in each]
             x0 = [0.3 * np.tanh(np.sum(t['text'][0, :, 0] * t['mask'][0])) for t in told]
             strong = np.dot(weights, x0)
             weak = strong / 3 if weaker else 0.0

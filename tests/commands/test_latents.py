@@ -10,6 +10,7 @@ from etils import epath
 
 from jaxdiff import build, config as configs, data
 from jaxdiff.commands import latents, plan, sample, train
+from jaxdiff.viz import grid
 
 SMALL = {
     'model': 'autoencoder',
@@ -83,6 +84,24 @@ def test_the_autoencoder_is_an_argument_of_the_program(diffusion):
     keys = jax.random.split(jax.random.key(0), 2)
     program = jax.make_jaxpr(build.sampling(job.config, job.model))(params, cond, keys)
     assert max((np.size(c) for c in program.consts), default=0) < 100
+
+
+@pytest.mark.parametrize('autoencoder', ['kl'], indirect=True)
+def test_a_classifier_of_latents_leads_a_model_of_the_same(
+    diffusion, autoencoder, random_run, tmp_path
+):
+    changes = IN_LATENTS | {'codec__path': autoencoder, 'train__steps': 1}
+    changes |= {'model': 'classifier', 'classifier__channels': 8, 'sample__batch_size': 200}
+    classifier = run(tmp_path / 'classifier', **changes)
+    made = grid.read_made(epath.Path(classifier / 'samples' / 'step_00000001.png'))
+    assert 0 <= made['accuracy']['clean'] <= 1
+    asked = [('sample.classifier', str(classifier)), ('sample.num', '2')]
+    job = sample.prepare(str(diffusion), asked, labels=['3'], out=str(tmp_path / 'a'))
+    assert set(job.params) == {'net', 'classifier'}
+    sample.run(job)
+    assert np.load(tmp_path / 'a.npz')['samples'].shape == (2, 8, 8, 1)
+    with pytest.raises(ValueError, match='has another codec, or images of another size'):
+        sample.prepare(random_run, asked)
 
 
 def test_images_are_encoded_once(autoencoder, tmp_path, monkeypatch):
