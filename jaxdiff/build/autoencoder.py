@@ -42,6 +42,7 @@ class Autoencoder(NamedTuple):
     dtype: str
     num_classes: int = 0
     text: None = None
+    task: None = None
     discriminator: nets.Discriminator | None = None
     features: Features | None = None  # known where it is trained
 
