@@ -11,6 +11,7 @@ from ml_collections import ConfigDict
 from jaxdiff.build import conditions
 from jaxdiff.build.model import Model, init
 from jaxdiff.build.training import gammas, optimizer, training_loss
+from jaxdiff.nets import convolve
 from jaxdiff.training import state, step
 
 
@@ -23,16 +24,17 @@ def train_step(
       key: the run's training key.
       devices: that it is for.
     """
+    loss, on_cpu = training_loss(config, model), devices[0].platform == 'cpu'
     return functools.partial(
         step.train_step,
-        loss=training_loss(config, model),
+        loss=convolve.in_reverse_mode(loss) if on_cpu else loss,
         optimizer=optimizer(config),
         key=key,
         ema_decay=config.ema.decay,
         ema_warmup=config.ema.warmup,
         gammas=gammas(config),
         accumulate=config.train.accumulate,
-        unroll=devices[0].platform == 'cpu',
+        unroll=on_cpu,
     )
 
 
@@ -62,7 +64,8 @@ def flops(config: ConfigDict, model: Model) -> float:
     """
     model = model._replace(net=model.net.clone(remat=False))
     key, cpus = jax.random.key(0), jax.local_devices(backend='cpu')
-    whole = functools.partial(train_step(config, model, key, cpus), accumulate=1)
+    plain = {'accumulate': 1, 'loss': training_loss(config, model)}
+    whole = functools.partial(train_step(config, model, key, cpus), **plain)
     shapes = jax.eval_shape(functools.partial(train_state, config, model), key)
     labelled = bool(model.num_classes) or config.model == 'classifier'
     batch = batch_shapes(config, model, labelled)

@@ -13,7 +13,6 @@ from jaxdiff.build import autoencoder, classifier, conditions, names
 from jaxdiff.build.model import Model, net_params, schedule_of
 from jaxdiff.diffusion import denoiser, learned, loss, variational
 from jaxdiff.diffusion.schedule import Schedule, logsnr
-from jaxdiff.nets import convolve
 from jaxdiff.training import parallel, posthoc
 
 
@@ -25,8 +24,7 @@ def training_loss(
     A bound is in bits per dimension.
     """
     kinds = {'autoencoder': autoencoder.loss, 'classifier': classifier.loss}
-    losses = kinds.get(config.model, _diffusion_loss)
-    return convolve.in_reverse_mode(losses(config, model))
+    return kinds.get(config.model, _diffusion_loss)(config, model)
 
 
 def _diffusion_loss(config, model):

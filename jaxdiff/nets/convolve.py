@@ -5,8 +5,8 @@ With y = conv(x, k) of stride s and padded x, the gradient by the kernel is, for
     dk_i = sum over examples and positions p of x_(s p + i) ⊗ dy_p,
 
 one product of two matrices. XLA takes all places at once, as a convolution whose kernel is as large as
-the image, and XLA:CPU spends 2 to 6 times as long on that. A network in training therefore computes it
-place by place, on CPUs only; accelerators keep XLA's own.
+the image, and XLA:CPU spends 2 to 6 times as long on that. A network that is trained on CPUs therefore
+computes it place by place; on accelerators it is XLA's own.
 
 It is a rule for reverse mode (`jax.custom_vjp`), which forbids forward mode (`jax.jvp`), so that it
 holds only where `in_reverse_mode` says that a function, a training loss, is differentiated so.
@@ -61,28 +61,18 @@ def _forward(plain, strides, padding, x, kernel):
 def _backward(plain, strides, padding, kept, dy):
     x, kernel = kept
     (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
+    sides, sizes = kernel.shape[:-2], dy.shape[1:-1]
+    pads = lax.padtype_to_pads(x.shape[1:-1], sides, strides, padding)
+    padded, rows = jnp.pad(x, ((0, 0), *pads, (0, 0))), dy.reshape(-1, dy.shape[-1])
+    exact = jnp.promote_types(dy.dtype, jnp.float32)
 
-    def by_places(x, dy):
-        sides, spatial = kernel.shape[:-2], x.shape[1:-1]
-        pads = lax.padtype_to_pads(spatial, sides, strides, padding)
-        x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-        rows = dy.reshape(-1, dy.shape[-1])
-        exact = jnp.promote_types(dy.dtype, jnp.float32)
+    def at(place):
+        met = (slice(i, i + s * (n - 1) + 1, s) for i, s, n in zip(place, strides, sizes))
+        seen = padded[:, *met].reshape(-1, x.shape[-1])
+        return jnp.matmul(seen.T, rows, preferred_element_type=exact)
 
-        def at(place):
-            met = (
-                slice(i, i + s * (n - 1) + 1, s) for i, s, n in zip(place, strides, dy.shape[1:])
-            )
-            seen = x[:, *met].reshape(-1, x.shape[-1])
-            return jnp.matmul(seen.T, rows, preferred_element_type=exact)
-
-        places = itertools.product(*map(range, sides))
-        return jnp.stack([at(place) for place in places]).reshape(kernel.shape).astype(kernel.dtype)
-
-    def at_once(x, dy):
-        return jax.linear_transpose(lambda k: plain(x, k), kernel)(dy)[0]
-
-    return dx, lax.platform_dependent(x, dy, cpu=by_places, default=at_once)
+    places = itertools.product(*map(range, sides))
+    return dx, jnp.stack([at(place) for place in places]).reshape(kernel.shape).astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)
