@@ -163,7 +163,8 @@ def seen(weights, x):
     return first, jnp.tanh(first[:, ::2, ::2] @ weights['second'])
 
 
-@pytest.mark.parametrize('parallel', ['pmap', pytest.param('mesh', marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize('parallel', ['pmap', 'mesh'])
 def test_a_run_with_both_is_the_same_on_any_devices(parallel):
     """Frozen weights as arguments of the step on two devices, and as constants on one."""
     draws = np.random.default_rng(1)
