@@ -86,6 +86,7 @@ def test_the_autoencoder_is_an_argument_of_the_program(diffusion):
     assert max((np.size(c) for c in program.consts), default=0) < 100
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('autoencoder', ['kl'], indirect=True)
 def test_a_classifier_of_latents_leads_a_model_of_the_same(
     diffusion, autoencoder, random_run, tmp_path
