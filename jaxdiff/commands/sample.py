@@ -27,8 +27,8 @@ from jaxdiff.training import parallel
 from jaxdiff.viz import film as films, grid
 
 # What the name of a file of samples holds in any case, and what doesn't change them.
-_NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size')
-_NAMED += ('weaker', 'weaker_step', 'classifier', 'classifier_step', 'weights')
+_NAMED = ('sampler', 'steps', 'eta', 'guidance', 'num', 'batch_size', 'weights')
+_NAMED += ('weaker', 'weaker_step', 'classifier', 'classifier_step')  # by `guides.named`
 
 
 class Job(NamedTuple):
