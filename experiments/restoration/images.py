@@ -1,0 +1,183 @@
+"""How well each way restores real images that no model has seen, beside the obvious way.
+
+    jaxdiff prepare emoji
+    jaxdiff train --config fashion_mnist
+    python experiments/restoration/images.py
+
+Trains a small model for each task (runs/restore_*) and goes on where it was stopped; lets them and the
+solvers, with the class-conditional model at the null label, undo the same measurements of test images;
+writes images.json and images.png beside this file.
+"""
+
+import argparse
+import json
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+
+from jaxdiff import devices
+
+TASKS = {
+    'super_resolution': {'degradation.factor': 4},
+    'inpaint': {},
+    'deblur': {'degradation.blur': 1.5, 'degradation.noise': 0.05},
+    'denoise': {'degradation.noise': 0.5},
+    'sketch': {},
+    'colorize': {'data.name': 'emoji', 'data.image_size': 32},
+}
+METHODS = {  # of a model without a task: what it undoes, and what it is told besides
+    'replacement': (('inpaint',), {}),
+    'repaint': (('inpaint',), {'sample.jump': 5, 'sample.resamplings': 4}),
+    'ddnm': (('super_resolution', 'inpaint'), {'sample.eta': 0.85}),
+    'dps': (('super_resolution', 'inpaint', 'deblur', 'denoise'), {}),
+    'pigdm': (('super_resolution', 'inpaint', 'deblur', 'denoise'), {'sample.sampler': 'heun'}),
+}
+ANCESTRAL = ('replacement', 'repaint', 'dps')
+SHOWN = 6  # images of each task in the picture
+
+
+def main() -> None:
+    """Trains, restores, measures, draws."""
+    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
+    parser.add_argument('--runs', default='runs', help='folder of the runs')
+    parser.add_argument('--num', type=int, default=64, help='test images')
+    parser.add_argument('--draws', type=int, default=4, help='samples of each, for their mean')
+    parser.add_argument('--steps', type=int, default=50)
+    args = parser.parse_args()
+    for task, settings in TASKS.items():
+        flags = [f'--config.{k}={v}' for k, v in settings.items()]
+        command = ['train', '--config', 'restoration', f'--config.task={task}', *flags]
+        place = f'{args.runs}/restore_{task}'
+        subprocess.run([sys.executable, '-m', 'jaxdiff', *command, '--workdir', place], check=True)
+    devices.use_cores()
+
+    from jaxdiff import manifest
+
+    table, rows = {}, {}
+    for task, settings in TASKS.items():
+        found = {}
+        degraded = {k: v for k, v in settings.items() if k.startswith('degradation.')}
+        trained = restore(args, f'{args.runs}/restore_{task}', {})
+        whole, shown = trained['job'].start.shown
+        found['trained for it'] = trained['samples']
+        measured = None
+        for method, (tasks, more) in METHODS.items():
+            if task in tasks:
+                asked = {'sample.method': method, **more}
+                if method not in ANCESTRAL[:2]:
+                    asked |= {'sample.task': task, **degraded}
+                if method in ANCESTRAL:
+                    asked['sample.sampler'] = 'ddpm'
+                one = restore(args, f'{args.runs}/fashion_mnist', asked)
+                assert np.array_equal(one['job'].start.shown[0], whole)
+                found[method] = one['samples']
+                if method == 'pigdm':
+                    measured = one['job'].start.given
+        name, plain = obvious(task, degraded, whole[: args.num], shown[: args.num], measured)
+        table[task] = {name: nearness(whole[: args.num], plain[:, None])}
+        for way, samples in found.items():
+            table[task][way] = nearness(whole[: args.num], samples)
+        rows[task] = {'whole': whole, 'given': shown, name: plain}
+        rows[task] |= {way: samples[:, 0] for way, samples in found.items()}
+        print(task, json.dumps(table[task], indent=1), flush=True)
+    made = {'settings': vars(args), 'tasks': TASKS, 'versions': manifest.versions()}
+    out = pathlib.Path(__file__).with_suffix('')
+    text = json.dumps({'table': table, 'made': made}, indent=1, ensure_ascii=False)
+    out.with_suffix('.json').write_text(text + '\n')
+    picture(rows).savefig(out.with_suffix('.png'), dpi=110)
+
+
+def restore(args, workdir, asked):
+    """`draws` samples of each of `num` test images, uint8 [num, draws, h, w, c], and their job."""
+    from jaxdiff.commands import images, sample
+
+    num = args.num * args.draws
+    asked = {'sample.num': num, 'sample.batch_size': 64, 'sample.steps': args.steps} | asked
+    job = sample.prepare(
+        workdir,
+        [(k, str(v)) for k, v in asked.items()],
+        images=images.Request(split=f'test[:{args.num}]', degrade=True),
+        out='restored',  # not written
+        overwrite=True,
+    )
+    draw = sample.sampler(job.config, job.model)
+    batch = job.config.sample.batch_size
+    drawn = sample.draw_all(
+        draw, job.model, job.params, job.cond, job.seed, num, batch, job.away, job.given
+    )
+    samples = np.concatenate([*drawn])
+    return {
+        'job': job,
+        'samples': samples.reshape(args.draws, args.num, *samples.shape[1:]).swapaxes(0, 1),
+    }
+
+
+def nearness(whole, samples):
+    """PSNR and SSIM of a sample, and of the mean of all that were drawn of an image; the mean over images."""
+    from jaxdiff.evaluation.images import psnr, ssim
+
+    means = samples.astype(np.float32).mean(1)
+    near = lambda x: [round(float(np.mean(f(whole, x))), 3) for f in (psnr, ssim)]
+    return {'sample': near(samples[:, 0]), 'mean': near(means)}
+
+
+def obvious(task, degraded, whole, shown, measured):
+    """(name, images uint8) of what one would do without a model; a setting is chosen for the best PSNR."""
+    import jax
+    import jax.numpy as jnp
+
+    from jaxdiff.diffusion import operators
+    from jaxdiff.evaluation.images import psnr
+
+    def to_uint8(x):
+        return np.round((np.clip(x, -1, 1) + 1) / 2 * 255).astype(np.uint8)
+
+    def best(of, settings):
+        tried = [to_uint8(of(s)) for s in settings]
+        return max(tried, key=lambda x: float(np.mean(psnr(whole, x))))
+
+    if task in ('super_resolution', 'sketch', 'colorize'):
+        names = {'super_resolution': 'bicubic', 'sketch': 'the lines', 'colorize': 'grey'}
+        return names[task], shown
+    y = jnp.asarray(measured['y'][: len(whole)])
+    shape = whole.shape[1:]
+    if task == 'denoise':
+        deviations = np.linspace(0.4, 1.6, 7)
+        return 'Gaussian filter', best(lambda s: operators.blur(shape, s).apply(y), deviations)
+    if task == 'deblur':
+        a = operators.blur(shape, degraded['degradation.blur'])
+        transposed = jax.linear_transpose(a.apply, y)
+        solve = lambda s: jax.scipy.sparse.linalg.cg(
+            lambda x: transposed(a.apply(x))[0] + s * x, transposed(y)[0], maxiter=200
+        )[0]
+        return 'Tikhonov', best(solve, 10.0 ** np.linspace(-4, 0, 9))
+    known, x = measured['known'][: len(whole)], y
+    for _ in range(500):  # Laplace's equation between what is known
+        padded = jnp.pad(x, ((0, 0), (1, 1), (1, 1), (0, 0)), 'edge')
+        around = padded[:, :-2, 1:-1] + padded[:, 2:, 1:-1] + padded[:, 1:-1, :-2]
+        x = jnp.where(known > 0, y, (around + padded[:, 1:-1, 2:]) / 4)
+    return 'harmonic filling', to_uint8(np.asarray(x))
+
+
+def picture(rows):
+    """A block for each task, in it a row for each way, and the same images in columns."""
+    import matplotlib.figure
+
+    from jaxdiff.viz import grid
+
+    figure = matplotlib.figure.Figure((15, 9), layout='constrained')
+    for axes, (task, ways) in zip(figure.subplots(2, 3).flat, rows.items()):
+        every = [x[i] for x in ways.values() for i in range(SHOWN)]
+        tiled = grid.tile(np.stack(every), SHOWN, 2)
+        axes.imshow(tiled)
+        height = tiled.shape[0] / len(ways)
+        axes.set_yticks([height * (i + 0.5) for i in range(len(ways))], list(ways), fontsize=8)
+        axes.set_xticks([])
+        axes.set_title(task, fontsize=10)
+    return figure
+
+
+if __name__ == '__main__':
+    main()
