@@ -1,0 +1,33 @@
+"""A measured number with what it needs to be read: its interval, its count, and what it was measured by."""
+
+from typing import NamedTuple
+
+
+class Figure(NamedTuple):
+    """What a metric found.
+
+    `low` and `high` bound the 95 % confidence interval of the estimator's expectation at this count
+    of samples, given the reference: over samples drawn anew, it holds that expectation so often. Of
+    an unbiased estimator that is the true value; the Fréchet distance's expectation depends on the
+    count, so figures of different counts can't be compared.
+    """
+
+    value: float
+    low: float
+    high: float
+    count: int  # of samples
+    reference: str = ''  # digest of what they were measured against; '' where against nothing
+    features: str = ''  # digest of what they were seen by, weights and preprocessing
+
+
+def check_comparable(a: Figure, b: Figure) -> None:
+    """Raises a ValueError that says why two figures of one metric can't be compared."""
+    told = {
+        'count': 'from different counts of samples, which its expectation depends on',
+        'reference': 'against different references',
+        'features': 'by different features or preprocessing',
+    }
+    for name, why in told.items():
+        ours, theirs = getattr(a, name), getattr(b, name)
+        if ours != theirs:
+            raise ValueError(f'figures measured {why} ({ours} and {theirs}) cannot be compared')

@@ -1,0 +1,30 @@
+"""Whether samples are copies of training images: how near the nearest one is."""
+
+from typing import NamedTuple
+
+import numpy as np
+
+from jaxdiff.evaluation import interval, neighbours
+from jaxdiff.evaluation.figure import Figure
+
+RARE = (
+    0.01  # share of held-out images that are as near to a training image as what counts as a copy
+)
+
+
+class Found(NamedTuple):
+    """Of samples against the training set."""
+
+    copies: (
+        Figure  # the share of samples nearer to a training image than all but 1 % of held-out ones
+    )
+    nearest: np.ndarray  # the row of each sample's nearest training image, [n]
+    distance: np.ndarray  # [n]
+
+
+def copies(samples: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Found:
+    """By features, or pixels, [n, d] each; a model that has memorised nothing has a share of 0.01."""
+    _, usual = neighbours.nearest(held_out, training)
+    row, distance = neighbours.nearest(samples, training)
+    near = distance < np.quantile(usual, RARE)
+    return Found(interval.of_mean(near.astype(float)), row, distance)
