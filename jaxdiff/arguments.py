@@ -74,6 +74,46 @@ def parse(given: list[str]) -> argparse.Namespace:
     )
     _many(sample)
 
+    evaluate = add('evaluate', help="measure how good a run's samples are")
+    evaluate.add_argument('--workdir', required=True, help="a training run's folder")
+    evaluate.add_argument(
+        '--features', help="what they are seen by: the folder of a classifier's run"
+    )
+    evaluate.add_argument(
+        '--metrics',
+        nargs='+',
+        help='frechet, kernel, precision, density, diversity, copies, score, agreement; without '
+        'features bound, flow (bits per dimension), psnr, ssim; by default all that apply but bound '
+        'and flow',
+    )
+    evaluate.add_argument('--num', type=_positive, default=5000, help='how many samples')
+    evaluate.add_argument(
+        '--split', help='of the data, to measure against; by default the training set'
+    )
+    evaluate.add_argument('--held-out', default='test', help='split that the model has not seen')
+    evaluate.add_argument(
+        '--most', type=_positive, default=50_000, help='images of a split that are looked at'
+    )
+    evaluate.add_argument('--seed', type=int, default=0, help='sample i is made from (seed, i)')
+    evaluate.add_argument('--sampler', help='as of sample')
+    evaluate.add_argument('--steps', type=_positive, help="the sampler's steps")
+    evaluate.add_argument('--eta', type=float, help="DDIM's noise, 0 to 1")
+    evaluate.add_argument('--guidance', type=float, help='classifier-free guidance scale')
+    evaluate.add_argument('--batch-size', type=_positive, help='samples drawn at once')
+    evaluate.add_argument(
+        '--reuse', action='store_true', help='take figures that were measured so before'
+    )
+    evaluate.add_argument(
+        '--devices', type=_positive, help='CPU devices to make; by default the cores'
+    )
+
+    reproduce = add('reproduce', help='run an experiment and compare with what is expected of it')
+    reproduce.add_argument('folder', help='such as experiments/digits_ddpm')
+    reproduce.add_argument('--runs', default='runs', help="folder of the experiments' runs")
+    reproduce.add_argument(
+        '--smoke', action='store_true', help='all of it in seconds, the figures being none'
+    )
+
     noise = add('noise', help='show how the forward process destroys examples')
     _config(noise)
     noise.add_argument('--workdir', help='a run whose model also shows the way back')
@@ -113,7 +153,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         '--topology', default='', help="TPUs that aren't here, such as v5e:16x16; needs libtpu"
     )
 
-    for command in (sample, export):
+    for command in (sample, evaluate, export):
         command.add_argument(
             '--ema', action=argparse.BooleanOptionalAction, default=True, help='averaged parameters'
         )
@@ -121,13 +161,13 @@ def parse(given: list[str]) -> argparse.Namespace:
             '--ema-width', type=float, help='relative width of an average made of ema.profiles'
         )
         command.add_argument('--step', type=int, help='which checkpoint; by default the newest')
-    for command in (sample, noise, export):
+    for command in (sample, evaluate, noise, export):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(given)
     args.overrides, unknown = _overrides(rest)
-    if args.command in ('checkpoints', 'launch', 'prepare', 'show'):  # no config
+    if args.command in ('checkpoints', 'launch', 'prepare', 'reproduce', 'show'):  # no config
         unknown = rest
-    elif args.command in ('sample', 'export'):  # the rest of the config is the run's
+    elif args.command in ('sample', 'evaluate', 'export'):  # the rest of the config is the run's
         unknown = [
             *unknown,
             *(k for k, _ in args.overrides if not k.startswith(_OF_SAMPLING)),

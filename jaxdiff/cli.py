@@ -65,16 +65,13 @@ def _train(args):
 
 
 def _sample(args):
-    flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
-    flags |= {'guidance': args.guidance, 'batch_size': args.batch_size}
     method = args.method or (None if args.strength is None else 'sdedit')
-    flags |= {'weaker': args.weaker, 'weaker_step': args.weaker_step}
+    flags = {'weaker': args.weaker, 'weaker_step': args.weaker_step}
     flags |= {'classifier': args.classifier, 'classifier_step': args.classifier_step}
     flags |= {'classifier_scale': args.classifier_scale}
     flags |= {'weights': args.weights and tuple(args.weights)}
     flags |= {'method': method, 'task': args.task, 'strength': args.strength}
-    overrides = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
-    overrides += args.overrides
+    overrides = _of_sampling(args, flags)
     devices.use_cores(count=args.devices)
     _quiet()
     _join(args)
@@ -102,6 +99,44 @@ def _sample(args):
         overwrite=args.overwrite,
     )
     return lambda: sample.run(job)
+
+
+def _of_sampling(args, more=None):
+    """The keys of the config's section `sample` that flags give, and what overrides them."""
+    flags = {'num': args.num, 'sampler': args.sampler, 'steps': args.steps, 'eta': args.eta}
+    flags |= {'guidance': args.guidance, 'batch_size': args.batch_size} | (more or {})
+    given = [(f'sample.{k}', str(v)) for k, v in flags.items() if v is not None]
+    return given + args.overrides
+
+
+def _evaluate(args):
+    devices.use_cores(count=args.devices)
+    _quiet()
+    from jaxdiff.commands import evaluate
+
+    job = evaluate.prepare(
+        args.workdir,
+        _of_sampling(args),
+        args.metrics,
+        args.features,
+        args.split,
+        args.held_out,
+        args.most,
+        step=args.step,
+        ema=args.ema,
+        ema_width=args.ema_width,
+        seed=args.seed,
+        overwrite=args.overwrite,
+        reuse=args.reuse,
+    )
+    return lambda: evaluate.run(job)
+
+
+def _reproduce(args):
+    from jaxdiff.commands import reproduce
+
+    job = reproduce.prepare(args.folder, args.runs, args.smoke)
+    return lambda: reproduce.run(job)
 
 
 def _noise(args):
@@ -197,10 +232,12 @@ _COMMANDS = {
     'sample': _sample,
     'noise': _noise,
     'checkpoints': _checkpoints,
+    'evaluate': _evaluate,
     'export': _export,
     'launch': _launch,
     'plan': _plan,
     'prepare': _prepare,
+    'reproduce': _reproduce,
     'show': _show,
 }
 

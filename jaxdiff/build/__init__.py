@@ -16,6 +16,7 @@ from jaxdiff.build.conditions import (
     text_of,
 )
 from jaxdiff.build.features import features_of
+from jaxdiff.build.likelihood import bits_per_dim
 from jaxdiff.build.model import (
     Model,
     beside,
@@ -37,6 +38,7 @@ __all__ = [
     'Model',
     'batch_shapes',
     'beside',
+    'bits_per_dim',
     'check',
     'check_devices',
     'check_text',

@@ -7,6 +7,7 @@ import math
 
 from etils import epath
 
+from jaxdiff.commands.tables import aligned
 from jaxdiff.training import checkpoint, digest
 
 
@@ -49,7 +50,7 @@ def table(workdir: str) -> str:
         for step, place in places.items()
     ]
     wrong = [f'step {step} is not whole: {each}' for step in places for each in problems[step]]
-    return '\n'.join(_aligned(rows, right={'step', 'MiB', *names}) + wrong)
+    return '\n'.join([aligned(rows, right={'step', 'MiB', *names}), *wrong])
 
 
 def _marks(metrics):
@@ -107,10 +108,3 @@ def _number(value):
 
 def _loss_first(name):
     return name != 'loss', name
-
-
-def _aligned(rows, right):
-    lines = [{name: name for name in rows[0]}, *rows]
-    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
-    just = {name: str.rjust if name in right else str.ljust for name in rows[0]}
-    return ['  '.join(just[n](line[n], widths[n]) for n in line).rstrip() for line in lines]

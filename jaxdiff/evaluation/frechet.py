@@ -72,3 +72,9 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
         whole = add(whole, part)
     without = [between(add(whole, part, -1), reference) for part in parts]
     return interval.jackknife(between(whole, reference), without, whole.n)
+
+
+def of(x: np.ndarray, y: np.ndarray) -> Figure:
+    """(F) of features x [n, d] from those of a reference, y [m, d]."""
+    group = interval.groups(len(x))
+    return distance([moments(x[group == g]) for g in range(interval.GROUPS)], moments(y))

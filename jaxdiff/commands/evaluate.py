@@ -1,0 +1,329 @@
+"""`jaxdiff evaluate`: how good a run's samples are, in figures with their intervals."""
+
+import json
+import math
+import time
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from etils import epath
+from tqdm import tqdm
+
+from jaxdiff import build, data
+from jaxdiff.commands import (
+    asked_for,
+    images,
+    judges,
+    run as runs,
+    sample as sampling,
+    seen,
+    written,
+)
+from jaxdiff.commands.tables import aligned
+from jaxdiff.data.source import read, stack, texts
+from jaxdiff.evaluation import classes, frechet, interval, kernel, memorised, neighbours
+from jaxdiff.evaluation.features import Features, named
+from jaxdiff.evaluation.figure import Figure
+from jaxdiff.evaluation.images import WINDOW, psnr, ssim
+from jaxdiff.viz import grid
+
+OF_FEATURES = ('frechet', 'kernel', 'precision', 'density', 'diversity', 'copies')
+OF_CLASSES = ('score', 'agreement')
+OF_DATA = ('bound', 'flow')
+OF_PAIRS = ('psnr', 'ssim')  # of a task's model: of held-out images that are degraded and restored
+METRICS = OF_FEATURES + OF_CLASSES + OF_DATA + OF_PAIRS
+_SHOWN = 32  # samples in the picture, those nearest to a training image
+
+
+class Job(NamedTuple):
+    """A checked request for figures."""
+
+    sampling: sampling.Job
+    metrics: tuple[str, ...]
+    features: Features | None
+    training: data.Dataset
+    held_out: data.Dataset | None
+    reference: data.Dataset
+    most: int  # images of a data set that are looked at
+    out: epath.Path
+    reuse: bool
+
+
+def prepare(
+    workdir: str,
+    overrides: list[tuple[str, str]],
+    metrics: list[str] | None = None,
+    features: str | None = None,
+    split: str | None = None,
+    held_out: str = 'test',
+    most: int = 50_000,
+    step: int | None = None,
+    ema: bool = True,
+    ema_width: float | None = None,
+    seed: int = 0,
+    overwrite: bool = False,
+    reuse: bool = False,
+) -> Job:
+    """Reads a run and checks a request against it; writes nothing.
+
+    Args:
+      metrics: some of `METRICS`; None are all that the features and the run allow, but for the
+        likelihoods, which take long.
+      features: what samples are seen by, see `judges.find`.
+      split: of the run's data, that samples are measured against; None is the training set.
+      held_out: the split that copies of training images are told by, and that likelihoods are of.
+      most: images of a split that are looked at, its first ones.
+      reuse: take the figures that are there, where they were measured so before.
+
+    Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
+    """
+    if unknown := set(metrics or ()) - set(METRICS):
+        raise ValueError(f'--metrics {" ".join(sorted(unknown))}: there are {", ".join(METRICS)}')
+    trained = runs.find(workdir, overrides, step, ema, ema_width)
+    c, given, prompts = trained.config.data, images.Request(), None
+
+    def load(split):
+        return data.load(c.name, c.path, c.dir, split, c.image_size)
+
+    training = load(c.split)
+    if trained.model.task:
+        given = images.Request(split=f'{held_out}[:{trained.config.sample.num}]', degrade=True)
+    if trained.model.text and not any(trained.config.sample.prompts):
+        prompts = data.titles(training, trained.config.sample.num)
+    asked = overrides, step, ema, ema_width, seed
+    job = sampling.prepare(workdir, *asked, prompts=prompts, images=given, overwrite=True)
+    if prompts:
+        job.made['prompts'] = f'captions of {c.name or c.path}, {c.split}'
+    of = judges.find(features) if features else None
+    chosen = tuple(metrics or _possible(job, of))
+    test = load(held_out) if {*chosen} & {'copies', *OF_DATA} else None
+    reference = load(split) if split else training
+    _check(job, chosen, of, min(most, len(reference.source)))
+    short = job.out.name.removeprefix('samples_') + (f'_{of.name}' if of else '')
+    if metrics:
+        short += '_' + '-'.join(chosen)
+    if split:
+        short += f'_{split}'
+    out = epath.Path(workdir) / 'evaluations' / f'{short}.json'
+    if out.exists() and not (overwrite or reuse):
+        raise ValueError(f'{out} exists: give --overwrite, --reuse, or other settings')
+    return Job(job, chosen, of, training, test, reference, most, out, reuse)
+
+
+def run(job: Job) -> Iterator[str]:
+    """Draws, looks, measures; yields the table and the paths of what it wrote."""
+    if job.reuse and job.out.exists():
+        record = json.loads(job.out.read_text())
+        yield table({name: Figure(**figure) for name, figure in record['figures'].items()})
+        yield str(job.out)
+        return
+    took, found = {'sampling': 0.0, 'features': 0.0, 'metrics': 0.0}, {}
+    shown = None
+    if {*job.metrics} - {*OF_DATA}:
+        samples, looked = _drawn(job, took)
+    if {*job.metrics} & {*OF_PAIRS}:
+        found |= _timed(took, 'metrics', _of_pairs, job, samples)
+    if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
+        reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
+        found |= _timed(took, 'metrics', _of_features, job, looked, reference)
+        if 'copies' in job.metrics:
+            found['copies'], shown = _copies(job, samples, looked, took)
+    for kind in OF_DATA:
+        if kind in job.metrics:
+            found[f'bits_per_dim_{kind}'] = _timed(took, 'sampling', _bits, job, kind)
+    job.out.parent.mkdir(exist_ok=True)
+    made = job.sampling.made | {'made_by': 'jaxdiff evaluate'}
+    step = made['step']
+    figures = {name: figure._asdict() for name, figure in found.items()}
+    took = {name: round(seconds, 1) for name, seconds in took.items()}
+    record = {'step': step, 'figures': figures, 'seconds': took, 'made': made}
+    new = job.out.with_suffix('.new')
+    new.write_text(json.dumps(record, indent=1))
+    new.replace(job.out)
+    yield table(found)
+    yield str(job.out)
+    if shown is not None:
+        picture = job.out.with_suffix('.png')
+        grid.save_png(picture, shown, made)
+        yield str(picture)
+
+
+def table(figures: dict[str, Figure]) -> str:
+    """Names, values and intervals, one a line."""
+    rows = [
+        {
+            'metric': name,
+            'value': f'{f.value:.4g}',
+            '95 % interval': f'[{f.low:.4g}, {f.high:.4g}]',
+            'count': f'{f.count:,}',
+        }
+        for name, f in figures.items()
+    ]
+    return aligned(rows, right={'value', 'count'})
+
+
+def _possible(job, of):
+    if not of and job.model.task:
+        return OF_PAIRS
+    if not of:
+        raise ValueError(
+            "what are samples to be seen by? Give --features, a classifier's run of the same "
+            'images, or --metrics bound or flow, which need none'
+        )
+    logp = jax.eval_shape(of.see, of.params, _some(job))[1]
+    chosen = [*OF_FEATURES] + ['score'] * (logp is not None)
+    if job.config.data.path:  # which has no held-out split to tell copies by
+        chosen.remove('copies')
+    if logp is not None and job.labels is not None and logp.shape[1] == job.model.num_classes:
+        chosen.append('agreement')
+    return chosen
+
+
+def _check(job, chosen, of, references):
+    if of is None and {*chosen} - {*OF_DATA, *OF_PAIRS}:
+        raise ValueError(f'--metrics {" ".join(chosen)} need --features')
+    if {*chosen} & {*OF_PAIRS} and not job.model.task:
+        raise ValueError('psnr and ssim are of a model that was trained for a task, config.task')
+    if 'ssim' in chosen and min(job.model.data_shape[:2]) < WINDOW:
+        raise ValueError(f'ssim needs images of {WINDOW} x {WINDOW} at least')
+    if {*chosen} & {*OF_DATA}:
+        build.bits_per_dim(job.model, 256, 'bound')  # refuses what can't be
+    if of is None:
+        return
+    shape = tuple(job.model.data_shape)
+    if of.shape and of.shape != shape:
+        raise ValueError(
+            f'{of.name} sees images of {"x".join(map(str, of.shape))}, and the samples are '
+            f'{"x".join(map(str, shape))}'
+        )
+    num = job.config.sample.num
+    if num < 2 * interval.GROUPS:
+        raise ValueError(f'--num {num}: an interval needs {2 * interval.GROUPS} samples or more')
+    if 'frechet' in chosen and min(num * (1 - 1 / interval.GROUPS), references) <= of.width:
+        least = math.floor(of.width / (1 - 1 / interval.GROUPS)) + interval.GROUPS
+        raise ValueError(
+            f'the Fréchet distance by {of.width} features needs more samples than that, {least}, and '
+            f'as many references: got {num} and {references}'
+        )
+    logp = jax.eval_shape(of.see, of.params, _some(job))[1]
+    if {*chosen} & {*OF_CLASSES} and logp is None:
+        raise ValueError(f'{of.name} is no classifier: {" and ".join(OF_CLASSES)} need one')
+    if 'agreement' in chosen and job.labels is None:
+        raise ValueError('the run is not conditioned on labels: there is none to agree with')
+    if 'agreement' in chosen and logp.shape[1] != job.model.num_classes:
+        raise ValueError(
+            f'{of.name} knows {logp.shape[1]} classes and the model {job.model.num_classes}'
+        )
+
+
+def _some(job):
+    return jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
+
+
+def _timed(took, name, f, *given):
+    began = time.monotonic()
+    result = f(*given)
+    took[name] += time.monotonic() - began
+    return result
+
+
+def _drawn(job, took):
+    """The samples, and what they are seen as."""
+    asked, c = job.sampling, job.sampling.config.sample
+    draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
+    batches = sampling.draw_all(
+        draw,
+        asked.model,
+        asked.params,
+        asked.cond,
+        asked.seed,
+        c.num,
+        c.batch_size,
+        asked.away,
+        asked.given,
+    )
+    look, samples, looked = job.features and seen.looker(job.features), [], []
+    with tqdm(total=c.num, unit='sample', dynamic_ncols=True) as bar:
+        while True:
+            part = _timed(took, 'sampling', next, batches, None)
+            if part is None:
+                return np.concatenate(samples), looked and seen.together(looked)
+            samples.append(part)
+            if look:
+                looked.append(_timed(took, 'features', look, part))
+            bar.update(len(part))
+
+
+def _of_pairs(job, samples):
+    """How near restored images come to the whole ones."""
+    measures = {'psnr': psnr, 'ssim': ssim}
+    whole = job.sampling.start.whole
+    return {
+        name: interval.of_mean(np.asarray(measures[name](whole, samples)))
+        for name in OF_PAIRS
+        if name in job.metrics
+    }
+
+
+def _of_features(job, looked, reference):
+    x, found = looked.features, {}
+    near = reference[: len(x)]  # of neighbours there must be as many
+    labels = job.sampling.labels
+    made_by = {
+        'frechet': lambda: {'frechet_distance': frechet.of(x, reference)},
+        'kernel': lambda: {'kernel_distance': kernel.distance(x, reference)},
+        'precision': lambda: neighbours.precision_recall(x, near),
+        'density': lambda: neighbours.density_coverage(x, near),
+    }
+    of_reference = job.reference.fingerprint + f'[:{len(reference)}]'
+    for metric, measure in made_by.items():
+        if metric in job.metrics:
+            for name, figure in measure().items():
+                found[named(name, job.features)] = figure._replace(reference=of_reference)
+    if 'diversity' in job.metrics:
+        kinds = np.zeros(len(x), int) if labels is None else labels
+        found[named('diversity', job.features)] = classes.diversity(x, kinds)
+    if 'score' in job.metrics:
+        found[named('score', job.features)] = classes.score(looked.logp)
+    if 'agreement' in job.metrics:
+        found[named('agreement', job.features)] = classes.agreement(looked.logp, labels)
+    return {name: f._replace(features=job.features.digest) for name, f in found.items()}
+
+
+def _copies(job, samples, looked, took):
+    """The figure, and the samples that come nearest to a training image to the right of it."""
+    of = [
+        _timed(took, 'features', seen.of_data, job.features, dataset, job.most)
+        for dataset in (job.training, job.held_out)
+    ]
+    found = _timed(took, 'metrics', memorised.copies, looked.features, *of)
+    order = np.argsort(found.distance)[:_SHOWN]
+    beside = seen.images(job.training, found.nearest[order])
+    reference = (
+        f'{job.training.fingerprint}[:{len(of[0])}], {job.held_out.fingerprint}[:{len(of[1])}]'
+    )
+    figure = found.copies._replace(reference=reference, features=job.features.digest)
+    return figure, written.beside((beside,), samples[order])
+
+
+def _bits(job, kind):
+    """Bits per dimension of held-out images."""
+    asked, source = job.sampling, job.held_out.source
+    num = min(asked.config.sample.num, len(source))
+    measure = jax.jit(build.bits_per_dim(asked.model, job.held_out.levels, kind))
+    size, found = min(asked.config.sample.batch_size, num), []
+    bar = tqdm(range(0, num, size), desc=f'bits per dimension ({kind})', dynamic_ncols=True)
+    for start in bar:
+        rows = np.minimum(np.arange(start, start + size), num - 1)
+        elements = read(source, rows.tolist())
+        batch = stack(elements)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(asked.seed), rows)
+        labels = batch['label'] if asked.model.num_classes else None
+        words = [texts(e)[0] for e in elements] if asked.model.text else []
+        cond = asked_for.conditions(asked.model, labels, words, captions=True)
+        bits = measure(asked.params, keys, batch['image'], cond)
+        found.append(np.asarray(bits)[: num - start])
+    figure = interval.of_mean(np.concatenate(found))
+    return figure._replace(reference=f'{job.held_out.fingerprint}[:{num}]')

@@ -1,0 +1,93 @@
+"""Features of images: of those drawn, and of a data set's, which are kept where it lies."""
+
+import os
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+import jax
+import numpy as np
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+from tqdm import tqdm
+
+from jaxdiff import data
+from jaxdiff.data.fingerprint import digest
+from jaxdiff.data.source import read, stack
+from jaxdiff.evaluation.features import Features
+
+BATCH = 250  # images that are looked at together
+
+
+class Seen(NamedTuple):
+    """What features said of images."""
+
+    features: np.ndarray  # float32 [n, width]
+    logp: np.ndarray | None  # float32 [n, classes], of a classifier
+
+
+def looker(features: Features) -> Callable[[np.ndarray], Seen]:
+    """images uint8 [n, h, w, c] -> what they are seen as, on all devices, in parts of one shape."""
+    devices = jax.local_devices()
+    grid = Mesh(np.array(devices), ('data',))
+    rows, whole = (NamedSharding(grid, spec) for spec in (PartitionSpec('data'), PartitionSpec()))
+    params = jax.device_put(features.params, whole)
+    see, size = jax.jit(features.see), -(-BATCH // len(devices)) * len(devices)
+
+    def look(images: np.ndarray) -> Seen:
+        found = []
+        for i in range(0, len(images), size):
+            part = images[i : i + size]
+            more = ((0, size - len(part)), *[(0, 0)] * (part.ndim - 1))
+            out = see(params, jax.device_put(np.pad(part, more), rows))
+            found.append(jax.tree.map(lambda x, n=len(part): np.asarray(x)[:n], out))
+        return together(Seen(*one) for one in found)
+
+    return look
+
+
+def together(parts: Iterable[Seen]) -> Seen:
+    """All of them as one."""
+    features, logp = zip(*parts)
+    return Seen(np.concatenate(features), None if logp[0] is None else np.concatenate(logp))
+
+
+def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
+    """The features of a data set's first `num` images, [n, width], computed once.
+
+    Raises: OSError where they can't be kept in the set's folder.
+    """
+    num = min(num, len(dataset.source))
+    name = f'features_{digest(dataset.fingerprint, features.digest, num)}.npy'
+    file = Path(dataset.place).expanduser() / name
+    if not file.exists():
+        look = looker(features)
+        found = together(look(images) for images in _parts(dataset, num))
+        _keep(file, found.features)
+    found = np.load(file)
+    if found.shape != (num, features.width):
+        raise ValueError(f'{file} does not hold the features of this data: delete it')
+    return found
+
+
+def images(dataset: data.Dataset, rows: Iterable[int]) -> np.ndarray:
+    """Some of its images, uint8 [n, h, w, c]."""
+    return stack(read(dataset.source, [int(i) for i in rows]))['image']
+
+
+def _parts(dataset, num) -> Iterator[np.ndarray]:
+    starts = range(0, num, 4 * BATCH)
+    for i in tqdm(starts, desc='features of the data', unit='batch', dynamic_ncols=True):
+        yield images(dataset, range(i, min(i + 4 * BATCH, num)))
+
+
+def _keep(file, found):
+    new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
+    try:
+        with new.open('wb') as out:
+            np.save(out, found)
+            out.flush()
+            os.fsync(out.fileno())
+        new.rename(file)
+    finally:
+        new.unlink(missing_ok=True)

@@ -1,0 +1,149 @@
+"""Figures of a run's samples, from the command line."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+import tiny
+from etils import epath
+
+from jaxdiff import cli, config as configs, data
+from jaxdiff.commands import evaluate, judges, sample, seen
+from jaxdiff.viz import grid
+
+
+@pytest.fixture(scope='module')
+def judge(tmp_path_factory):
+    """A classifier's run, of parameters drawn at random."""
+    changes = {'model': 'classifier', 'classifier__channels': 8}
+    config = configs.load('digits', tiny.overrides(**changes))
+    return tiny.random_run(tmp_path_factory.mktemp('judge') / 'seer', config)
+
+
+def flags(**values):
+    return [(f'sample.{key}', str(value)) for key, value in values.items()]
+
+
+def asked(num=60, **more):
+    return flags(num=num, batch_size=30, steps=2, **more)
+
+
+@pytest.fixture(scope='module')
+def evaluated(random_run, judge):
+    """A run's figures: the job, and what it told."""
+    job = evaluate.prepare(random_run, asked(), features=judge)
+    return job, list(evaluate.run(job))
+
+
+def test_all_that_apply_are_measured_and_say_by_what(evaluated):
+    job, (table, path, picture) = evaluated
+    record = json.loads(epath.Path(path).read_text())
+    figures = record['figures']
+    names = ['frechet_distance', 'kernel_distance', 'precision', 'recall', 'density', 'coverage']
+    names += ['diversity', 'score', 'agreement']
+    assert set(figures) == {f'{name}[seer]' for name in names} | {'copies'}
+    for name, figure in figures.items():
+        assert figure['low'] <= figure['value'] <= figure['high'] and figure['count'] == 60
+        assert name in table and figure['features'] == job.features.digest
+    assert figures['frechet_distance[seer]']['reference'].startswith(job.training.fingerprint)
+    assert record['step'] == record['made']['step'] == 6
+    assert record['made']['made_by'] == 'jaxdiff evaluate'
+    assert record['made']['run']['config']['net']['channels'] == 8
+    assert set(record['seconds']) == {'sampling', 'features', 'metrics'}
+    assert grid.read_made(epath.Path(picture))['step'] == 6
+
+
+def test_they_are_of_the_samples_that_sample_draws(evaluated, random_run, judge, tmp_path):
+    _, (_, path, _) = evaluated
+    sample.run(sample.prepare(random_run, asked(), out=str(tmp_path / 'a')))
+    drawn = np.load(tmp_path / 'a.npz')
+    found = seen.looker(judges.find(judge))(drawn['samples'])
+    right = float(np.mean(found.logp.argmax(1) == drawn['labels']))
+    figures = json.loads(epath.Path(path).read_text())['figures']
+    assert figures['agreement[seer]']['value'] == pytest.approx(right)
+
+
+def test_features_of_data_are_computed_once_and_are_those_of_the_images(judge, monkeypatch):
+    dataset = data.load('digits')
+    features = judges.find(judge)
+    kept = seen.of_data(features, dataset, 300)
+    expected = seen.looker(features)(seen.images(dataset, range(300)))
+    np.testing.assert_allclose(kept, expected.features, atol=1e-5)
+    alone, _ = jax.jit(features.see)(features.params, seen.images(dataset, [299]))
+    np.testing.assert_allclose(kept[299:], alone, atol=1e-4)
+    monkeypatch.setattr(seen, 'looker', None)
+    np.testing.assert_array_equal(seen.of_data(features, dataset, 300), kept)
+
+
+def test_it_does_not_replace_what_is_there(evaluated, random_run, judge):
+    with pytest.raises(ValueError, match='exists: give --overwrite'):
+        evaluate.prepare(random_run, asked(), features=judge)
+    other = evaluate.prepare(random_run, asked(), ['kernel'], judge)
+    more = evaluate.prepare(random_run, asked(guidance=2), features=judge)
+    assert len({evaluated[0].out, other.out, more.out}) == 3
+
+
+def test_bits_per_dimension_need_no_features(random_run):
+    job = evaluate.prepare(random_run, asked(num=50), ['bound'])
+    table, path = evaluate.run(job)
+    figure = json.loads(epath.Path(path).read_text())['figures']['bits_per_dim_bound']
+    assert figure['count'] == 50 and figure['value'] > 0 and 'bits_per_dim_bound' in table
+
+
+def test_a_task_is_measured_by_how_near_it_comes(tmp_path):
+    config = configs.load('digits', tiny.overrides(task='denoise', degradation__noise=0.5))
+    run = tiny.random_run(tmp_path / 'run', config)
+    job = evaluate.prepare(run, asked(num=40), ['psnr'])
+    _, path = evaluate.run(job)
+    figure = json.loads(epath.Path(path).read_text())['figures']['psnr']
+    assert figure['count'] == 40 and 0 < figure['value'] < 40
+
+
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        ({'metrics': ['fid']}, '--metrics fid: there are frechet'),
+        ({}, 'Give --features'),
+        ({'metrics': ['kernel']}, 'kernel need --features'),
+        ({'metrics': ['psnr']}, 'trained for a task'),
+        ({'features': 'nowhere'}, 'no training run in nowhere'),
+        ({'overrides': asked(num=30), 'features': 'JUDGE'}, 'needs 40 samples or more'),
+        ({'most': 10, 'features': 'JUDGE'}, 'needs more samples than that'),
+        ({'features': 'LARGE'}, 'sees images of 16x16x1, and the samples are 8x8x1'),
+        ({'split': 'no', 'features': 'JUDGE'}, 'no'),
+    ],
+    ids=lambda value: None,
+)
+def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(
+    given, message, random_run, judge, tmp_path
+):
+    if given.get('features') == 'LARGE':
+        changes = {'model': 'classifier', 'data__image_size': 16}
+        config = configs.load('digits', tiny.overrides(**changes))
+        given = given | {'features': tiny.random_run(tmp_path / 'large', config)}
+    if given.get('features') == 'JUDGE':
+        given = given | {'features': judge}
+    given = {'overrides': asked(), 'overwrite': True} | given
+    with pytest.raises(ValueError, match=message):
+        evaluate.prepare(random_run, **given)
+
+
+def test_agreement_needs_labels(judge, tmp_path):
+    config = configs.load('digits', tiny.overrides(net__condition=''))
+    run = tiny.random_run(tmp_path / 'run', config)
+    with pytest.raises(ValueError, match='not conditioned on labels'):
+        evaluate.prepare(run, asked(), ['agreement'], judge)
+    job = evaluate.prepare(run, asked(), features=judge)
+    assert 'agreement' not in job.metrics and 'score' in job.metrics
+
+
+def test_the_command(random_run, judge, capsys):
+    command = ['evaluate', '--workdir', random_run, '--features', judge, '--num', '50', '--steps']
+    cli.main([*command, '2', '--metrics', 'kernel', 'diversity', '--seed', '3'])
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[0].split() == ['metric', 'value', '95', '%', 'interval', 'count']
+    assert printed[1].startswith('kernel_distance[seer]') and printed[-1].endswith('.json')
+    with pytest.raises(SystemExit) as error:
+        cli.main([*command, '2', '--metrics', 'kernel', 'diversity', '--seed', '3'])
+    assert error.value.code == 2

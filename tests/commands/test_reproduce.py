@@ -1,0 +1,98 @@
+"""Experiments are run, and compared with what is expected of them."""
+
+import json
+import math
+
+import pytest
+
+from jaxdiff import cli
+from jaxdiff.commands import reproduce
+
+MEASURE = """
+SMOKE = {'train.steps': 2}
+
+
+def measure(lab):
+    return {'one': 1.05, 'two': 3.0 if lab.smoke else 2.0}
+"""
+
+
+@pytest.fixture
+def experiment(tmp_path):
+    """(measure, figures) -> the folder of an experiment."""
+
+    def make(measure=MEASURE, **figures):
+        folder = tmp_path / 'experiments' / 'some'
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'experiment.py').write_text(measure)
+        each = {'tolerance': 0.1, 'source': 'measured by hand'}
+        figures = {name: each | {'value': value} for name, value in figures.items()}
+        (folder / 'expected.json').write_text(json.dumps({'figures': figures}))
+        return str(folder)
+
+    return make
+
+
+def prepare(folder, tmp_path, **more):
+    return reproduce.prepare(folder, str(tmp_path / 'runs'), **more)
+
+
+def test_figures_within_their_tolerance_pass_and_are_kept(experiment, tmp_path, capsys):
+    (path,) = reproduce.run(prepare(experiment(one=1.0, two=2.05), tmp_path))
+    record = json.loads(open(path).read())
+    assert record['figures'] == {'one': 1.05, 'two': 2.0}
+    assert record['made']['versions']['jax'] and not record['made']['smoke']
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ['figure', 'expected', 'found', 'source']
+    assert '1 ± 0.1' in lines[1] and '1.05' in lines[1] and 'measured by hand' in lines[1]
+
+
+@pytest.mark.parametrize('two', [1.8, 2.2])
+def test_a_figure_that_fell_out_fails_by_name(experiment, tmp_path, two, capsys):
+    with pytest.raises(OSError, match='some: two are not as expected'):
+        reproduce.run(prepare(experiment(one=1.0, two=two), tmp_path))
+    assert 'OUT' in capsys.readouterr().out
+
+
+def test_a_figure_that_is_missing_or_not_a_number_fails(experiment, tmp_path):
+    with pytest.raises(OSError, match='three are not'):
+        reproduce.run(prepare(experiment(one=1.0, three=3.0), tmp_path))
+    with pytest.raises(OSError, match='three are not'):
+        reproduce.run(prepare(experiment(three=3.0), tmp_path, smoke=True))
+    _, wrong = reproduce.compare(
+        {'x': {'value': 1.0, 'tolerance': 9.0, 'source': ''}}, {'x': math.nan}
+    )
+    assert wrong == ['x']
+
+
+def test_a_smoke_run_asks_for_figures_alone_and_works_elsewhere(experiment, tmp_path):
+    folder = experiment(one=5.0)
+    (path,) = reproduce.run(prepare(folder, tmp_path, smoke=True))
+    assert 'some_smoke' in path and json.loads(open(path).read())['figures']['two'] == 3.0
+
+
+def test_commands_are_run_and_shown_and_one_that_fails_ends_it(experiment, tmp_path, capfd):
+    measure = "def measure(lab):\n    lab.train('a', 'digits', net__channels=3)\n    return {}\n"
+    with pytest.raises(OSError, match='jaxdiff train --config digits .*ended with code 2'):
+        reproduce.run(prepare(experiment(measure), tmp_path))
+    out, err = capfd.readouterr()
+    assert '+ jaxdiff train --config digits --workdir' in out and 'channels' in err
+
+
+@pytest.mark.parametrize(
+    'expected, message',
+    [(None, 'has no expected.json'), ('{}', 'must have figures'), ('[', 'must have figures')],
+)
+def test_what_is_no_experiment_is_refused(experiment, tmp_path, expected, message):
+    folder = experiment(one=1.0)
+    path = tmp_path / 'experiments' / 'some' / 'expected.json'
+    path.unlink() if expected is None else path.write_text(expected)
+    with pytest.raises((FileNotFoundError, ValueError), match=message):
+        prepare(folder, tmp_path)
+
+
+def test_the_command_ends_with_3_where_a_figure_falls_out(experiment, tmp_path, capsys):
+    folder = experiment(one=9.0)
+    with pytest.raises(SystemExit) as error:
+        cli.main(['reproduce', folder, '--runs', str(tmp_path / 'runs')])
+    assert error.value.code == 3 and 'one are not as expected' in capsys.readouterr().err
