@@ -5,7 +5,8 @@
     python experiments/guidance/fashion_mnist.py
 
 Draws as many samples of every class at each scale and asks a classifier of clean images, trained on
-the real training set, what they are. Writes fashion_mnist.json and fashion_mnist.png beside this file.
+the real training set, what they are. Diversity is the variance of its features within a class, as a
+share of that of real test images. Writes fashion_mnist.json and fashion_mnist.png beside this file.
 """
 
 import argparse
@@ -32,70 +33,40 @@ def main() -> None:
     devices.use_cores()
 
     from jaxdiff import data, manifest
-    from jaxdiff.commands import run as runs, sample
+    from jaxdiff.commands import judges, run as runs, sample, seen
+    from jaxdiff.evaluation import classes
 
-    judge = judge_of(runs.find(args.judge, kinds=('classifier',)))
-    trained = runs.find(args.workdir)
+    look, trained = seen.looker(judges.find(args.judge)), runs.find(args.workdir)
+
+    def judge(images, labels):
+        """(agreement, diversity) of images."""
+        found = look(images)
+        return classes.agreement(found.logp, labels), classes.diversity(found.features, labels)
+
     test = data.load(trained.config.data.name, split='test').source
-    real, classes = (np.stack([test[i][k] for i in range(len(test))]) for k in ('image', 'label'))
-    real = judge(real, classes)
+    accuracy, spread = judge(
+        *(np.stack([test[i][k] for i in range(len(test))]) for k in ('image', 'label'))
+    )
     table, pictures = [], []
     for scale in SCALES:
         flags = {'sampler': args.sampler, 'steps': args.steps, 'guidance': scale, 'num': args.num}
         overrides = [(f'sample.{k}', str(v)) for k, v in (flags | {'batch_size': 100}).items()]
-        job = sample.prepare(args.workdir, overrides, seed=args.seed)
+        job = sample.prepare(args.workdir, overrides, seed=args.seed, overwrite=True)
         draw = sample.sampler(job.config, job.model)
         asked = job.cond, job.seed, args.num, 100
         images = np.concatenate([*sample.draw_all(draw, job.model, job.params, *asked)])
-        found = judge(images, job.labels)
-        agreement = float(found['right'].mean())
-        table.append(
-            {
-                'scale': scale,
-                'agreement': agreement,
-                'standard_error': float((agreement * (1 - agreement) / args.num) ** 0.5),
-                'diversity': found['spread'] / real['spread'],
-            }
-        )
+        agreement, diversity = judge(images, job.labels)
+        row = {'scale': scale, 'agreement': agreement.value}
+        row |= {'low': agreement.low, 'high': agreement.high}
+        table.append(row | {'diversity': diversity.value / spread.value})
         pictures.append(images[: 2 * job.model.num_classes])
         print(table[-1], flush=True)
     made = {'run': runs.origin(trained), 'versions': manifest.versions(), 'settings': vars(args)}
-    accuracy = float(real['right'].mean())
     out = pathlib.Path(__file__).with_suffix('')
-    text = json.dumps({'accuracy': accuracy, 'table': table, 'made': made}, indent=1)
+    text = json.dumps({'accuracy': accuracy.value, 'table': table, 'made': made}, indent=1)
     out.with_suffix('.json').write_text(text + '\n')
-    picture(table, accuracy, pictures).savefig(out.with_suffix('.png'), dpi=100)
-    print(f'real test images: {accuracy:.4f} are called what they are')
-
-
-def judge_of(run):
-    """(images uint8 [n, h, w, c], labels [n]) -> whether each is called as labelled, and the spread.
-
-    The spread is the variance of the classifier's last features (the mean over positions) within a
-    class, summed over channels, the mean over classes.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    from jaxdiff import build
-    from jaxdiff.commands import run as runs
-
-    params = runs.parameters(run)
-    maps = build.features_of(run.model)
-
-    @jax.jit
-    def ask(images):
-        x = run.model.codec.encode(None, images)
-        logp = build.log_probabilities(run.model, params)(x, jnp.zeros(()))
-        return logp.argmax(-1), maps(params, x)[-1].mean((1, 2))
-
-    def judge(images, labels):
-        parts = [ask(images[i : i + 500]) for i in range(0, len(images), 500)]
-        called, features = (np.concatenate(each) for each in zip(*parts))
-        within = [features[labels == k].var(0, ddof=1).sum() for k in np.unique(labels)]
-        return {'right': called == labels, 'spread': float(np.mean(within))}
-
-    return judge
+    picture(table, accuracy.value, pictures).savefig(out.with_suffix('.png'), dpi=100)
+    print(f'real test images: {accuracy.value:.4f} are called what they are')
 
 
 def picture(table, accuracy, pictures):
@@ -104,11 +75,12 @@ def picture(table, accuracy, pictures):
 
     from jaxdiff.viz import grid
 
-    scales, agreement, error, diversity = zip(*(row.values() for row in table))
+    scales, agreement, low, high, diversity = (np.array(x) for x in zip(*map(dict.values, table)))
     figure = matplotlib.figure.Figure((13, 9), layout='constrained')
     top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1))
     left, right = top.subplots(1, 2)
-    left.errorbar(scales, agreement, error, marker='o', label='agreement with the label')
+    reach = (agreement - low, high - agreement)
+    left.errorbar(scales, agreement, reach, marker='o', label='agreement with the label')
     left.plot(scales, diversity, marker='s', label="diversity within a class (real images' is 1)")
     left.axhline(accuracy, linestyle=':', color='grey', label='agreement of real test images')
     left.set(xlabel='guidance scale', ylim=(0, None))
