@@ -41,10 +41,11 @@ def read(file: str) -> dict:
 
 def text(file: str, made: dict) -> str:
     """The lines that say how a file was made, the command last."""
-    run = made.get('run') or made
+    run = trained(made)
     rows = [('file', f'{file}: {_kind(made)}'), ('made by', _versions(made))]
-    if 'workdir' in made:
-        rows.append(('model', f'{made["workdir"]}, step {made["step"]}, {made["parameters"]}'))
+    model = made if 'workdir' in made else made.get('run') or {}
+    if 'workdir' in model:
+        rows.append(('model', f'{model["workdir"]}, step {model["step"]}, {model["parameters"]}'))
     elif 'step' in made:
         rows.append(('model', f'step {made["step"]} of the run itself'))
     data, digest = run['data'], configs.digest(run['config'])
@@ -59,11 +60,17 @@ def text(file: str, made: dict) -> str:
     if 'sample' in made:
         c = made['sample']
         rows.append(('sampling', f'{c["sampler"]}, {c["steps"]} steps, guidance {c["guidance"]:g}'))
-    if made['made_by'] == 'jaxdiff train' and 'sample' in made and not run['config'].get('task'):
+    grid = made['made_by'] == 'jaxdiff train' and made.get('generated')
+    if grid and not run['config'].get('task'):
         rows.append(('alone', shlex.join(['jaxdiff', *_grid(made)])))
     rows.append(('again', shlex.join(command(made))))
     width = max(len(label) for label, _ in rows)
     return '\n'.join(f'{label:<{width}}  {value}' for label, value in rows)
+
+
+def trained(made: dict) -> dict:
+    """The manifest of the run that something comes from; of what comes from none, all it says."""
+    return trained(made['run']) if made.get('run') else made
 
 
 def command(made: dict) -> list[str]:
@@ -188,10 +195,27 @@ def _kind(made):
 
 
 def _versions(made):
-    found = made.get('versions') or made['run']['versions']
-    return f'{made["made_by"]}, ' + ', '.join(
-        f'{name} {found[name]}' for name in ('jaxdiff', 'jax', 'python') if name in found
-    )
+    found = made if 'versions' in made else made['run']
+    versions = found['versions']
+    parts = [
+        f'{name} {versions[name]}' for name in ('jaxdiff', 'jax', 'python') if name in versions
+    ]
+    if 'devices' in found:
+        parts += [f'on {devices(found)}', f'code {commit(found)}']
+    return ', '.join([made['made_by'], *parts])
+
+
+def devices(made: dict) -> str:
+    """The devices of a manifest in words, such as '8 TPU v5e in 2 processes'."""
+    found = made['devices']
+    processes = f' in {found["processes"]} processes' if found['processes'] > 1 else ''
+    return f'{found["count"]} {found["kind"]}{processes}'
+
+
+def commit(made: dict) -> str:
+    """The commit of a manifest, short, '+' where the code was changed since; '?' for none."""
+    found = made.get('commit') or '?'
+    return found[:7] + '+' * found.endswith('+')
 
 
 def _words(value):
