@@ -98,9 +98,9 @@ def _numbers(*values):
 
 
 def _time(seconds):
-    minutes, rest = divmod(seconds, 60)
-    hours, minutes = divmod(int(minutes), 60)
-    return f'{hours} h {minutes} min' if hours else f'{minutes} min {rest:.0f} s'
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f'{hours} h {minutes} min' if hours else f'{minutes} min {rest} s'
 
 
 def _figures(found):

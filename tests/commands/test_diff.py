@@ -138,7 +138,7 @@ def test_curves_are_compared_at_the_steps_that_both_have(tmp_path, capsys):
     np.testing.assert_allclose([row['a'], row['b']], [last, 2 * last])
     text = diff(capsys, a, b)
     assert lines(text, 'loss at step 400') == [['0.25', '0.75', '+0.5']]
-    assert lines(text, 'time in steps') == [['0', 'min', '22', 's', '0', 'min', '41', 's']]
+    assert lines(text, 'time in steps') == [['0', 'min', '22', 's', '0', 'min', '40', 's']]
 
 
 def test_losses_that_cannot_be_compared_are_told(tmp_path, capsys):
