@@ -129,6 +129,16 @@ def parse(given: list[str]) -> argparse.Namespace:
     show.add_argument('file', help='a .png, .gif, .npz, .safetensors or .stablehlo')
     show.add_argument('--json', action='store_true', help='all that it says, as JSON')
 
+    diff = add(
+        'diff',
+        help='in what two runs differ, and how their curves and metrics compare',
+        description='Exits with 0 whether they differ or not, with 2 where one cannot be read.',
+    )
+    diff.add_argument('a', metavar='A', help="a run's folder, or a file that `show` reads")
+    diff.add_argument('b', metavar='B', help='the other')
+    diff.add_argument('--json', action='store_true', help='all that was found, as JSON')
+    diff.add_argument('--out', help='draw the losses of two runs over each other, in OUT.png')
+
     export = add('export', help="a run's parameters or sampler for other programs")
     export.add_argument('--workdir', required=True, help="a training run's folder")
     export.add_argument(
@@ -161,11 +171,18 @@ def parse(given: list[str]) -> argparse.Namespace:
             '--ema-width', type=float, help='relative width of an average made of ema.profiles'
         )
         command.add_argument('--step', type=int, help='which checkpoint; by default the newest')
-    for command in (sample, evaluate, noise, export):
+    for command in (sample, evaluate, noise, export, diff):
         command.add_argument('--overwrite', action='store_true', help='replace existing files')
     args, rest = parser.parse_known_args(given)
     args.overrides, unknown = _overrides(rest)
-    if args.command in ('checkpoints', 'launch', 'prepare', 'reproduce', 'show'):  # no config
+    if args.command in (
+        'checkpoints',
+        'diff',
+        'launch',
+        'prepare',
+        'reproduce',
+        'show',
+    ):  # no config
         unknown = rest
     elif args.command in ('sample', 'evaluate', 'export'):  # the rest of the config is the run's
         unknown = [

@@ -170,6 +170,14 @@ def _show(args):
     return lambda: [shown]
 
 
+def _diff(args):
+    _without_accelerators()
+    from jaxdiff.commands import diff
+
+    job = diff.prepare(args.a, args.b, args.out, args.overwrite)
+    return lambda: diff.run(job, args.json)
+
+
 def _export(args):
     _without_accelerators()
     _quiet()
@@ -232,6 +240,7 @@ _COMMANDS = {
     'sample': _sample,
     'noise': _noise,
     'checkpoints': _checkpoints,
+    'diff': _diff,
     'evaluate': _evaluate,
     'export': _export,
     'launch': _launch,

@@ -21,6 +21,14 @@ def manifest(config: ConfigDict, dataset: data.Dataset) -> dict:
     return {
         'config': config.to_dict(),
         'data': describe(dataset),
+        **here(),
+        'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
+    }
+
+
+def here() -> dict:
+    """What makes something now: versions, devices, the code's commit. No time: files stay alike."""
+    return {
         'versions': versions(),
         'devices': {
             'kind': jax.devices()[0].device_kind,
@@ -28,7 +36,6 @@ def manifest(config: ConfigDict, dataset: data.Dataset) -> dict:
             'processes': jax.process_count(),
         },
         'commit': commit(),
-        'time': datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds'),
     }
 
 

@@ -7,6 +7,7 @@ import math
 
 from etils import epath
 
+from jaxdiff.commands import show
 from jaxdiff.commands.tables import aligned
 from jaxdiff.training import checkpoint, digest
 
@@ -87,13 +88,12 @@ def _saved(place):
 
 def _made(place):
     made = json.loads((place / 'made' / 'metadata').read_text())
-    devices, versions, commit = made['devices'], made['versions'], made['commit'] or '?'
-    processes = f' in {devices["processes"]} processes' if devices['processes'] > 1 else ''
+    versions = made['versions']
     config = json.dumps(made['config'], sort_keys=True).encode()
     return {
-        'devices': f'{devices["count"]} {devices["kind"]}{processes}',
+        'devices': show.devices(made),
         'versions': ', '.join(f'{n} {versions[n]}' for n in ('jaxdiff', 'jax') if n in versions),
-        'commit': commit[:7] + '+' * commit.endswith('+'),
+        'commit': show.commit(made),
         'config': hashlib.sha256(config).hexdigest()[:8],
     }
 

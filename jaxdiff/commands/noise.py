@@ -79,7 +79,7 @@ def prepare(
         'config': config.to_dict(),
         'data': manifest.describe(dataset),
         'run': reverse and reverse.made,
-        'versions': manifest.versions(),
+        **manifest.here(),
     }
     schedule = build.noise_schedule(config)
     if schedule is None:

@@ -152,5 +152,5 @@ def origin(run: Run) -> dict:
         'changed': {k: new for k, (_, new) in run.changed.items() if not k.startswith('sample.')},
         'sample': run.config.sample.to_dict(),
         'run': run.made,
-        'versions': manifest.versions(),
+        **manifest.here(),
     }

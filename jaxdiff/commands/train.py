@@ -115,7 +115,7 @@ def run(job: Job) -> epath.Path | None:
         step = checkpoint.settle(job.workdir)
         made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
         if distributed.primary():
-            _record(job, made)
+            _record(job, made, step or 0)
             if job.kept:
                 features.keep(job.kept, job.workdir)
         if job.frozen:
@@ -278,15 +278,15 @@ def _changes(config, before, workdir):
     return changed
 
 
-def _record(job, made):
-    """Writes what the run is beside its checkpoints, and what changed where it goes on."""
+def _record(job, made, step):
+    """Writes what the run is beside its checkpoints, and what changed where it goes on at `step`."""
     path = job.workdir / 'manifest.json'
     try:
         history = json.loads(path.read_text())['history'] if path.exists() else []
     except (ValueError, KeyError):  # a disk's fault: the checkpoints hold all that matters
         history = []
     part = {key: made[key] for key in ('time', 'devices', 'versions', 'commit')}
-    history.append(part | {'changed': job.changed})
+    history.append(part | {'step': step, 'changed': job.changed})
     job.workdir.mkdir(parents=True, exist_ok=True)
     for name, text in (
         ('manifest.json', json.dumps(made | {'history': history}, indent=2) + '\n'),

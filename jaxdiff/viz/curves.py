@@ -1,4 +1,4 @@
-"""A run's numbers over its steps, drawn."""
+"""Runs' numbers over their steps, drawn."""
 
 import io
 import json
@@ -8,7 +8,9 @@ import matplotlib.figure
 import numpy as np
 from etils import epath
 
-_BY_NOISE = 'loss_logsnr_'
+from jaxdiff.evaluation import curve
+
+BY_NOISE = 'loss_logsnr_'  # with which the names of losses by noise level begin
 
 
 def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
@@ -21,14 +23,51 @@ def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = 
     left, middle, right = figure.subplots(1, 3)
     _line(left, records, 'loss', 'tab:blue')
     _line(right, records, 'grad_norm', 'tab:blue')
-    levels = [name for name in dict.fromkeys(k for r in records for k in r) if _BY_NOISE in name]
-    for name, shade in zip(levels, np.linspace(0, 0.85, max(1, len(levels)))):
-        told = name.removeprefix(_BY_NOISE).replace('_', ' ')
-        _line(middle, records, name, matplotlib.colormaps['viridis'](shade), told)
-    if levels:
-        middle.legend(fontsize=7, title='log SNR', title_fontsize=7)
-    labels = ('loss', 'loss by noise level', 'gradient norm')
-    for axes, label in zip((left, middle, right), labels):
+    for name, (color, told) in _levels(records).items():
+        _line(middle, records, name, color, told)
+    _legend(middle, title='log SNR')
+    _save(path, figure, ('loss', 'loss by noise level', 'gradient norm'), title, made)
+
+
+def compare(path: epath.Path, runs: dict[str, list[dict]], title: str, made: dict) -> None:
+    """Writes a PNG of the loss, and of the loss by noise level, of two runs over each other.
+
+    As in `draw`, by noise level without the records themselves, the second run dashed.
+
+    Args:
+      runs: {what to call a run: its records}.
+    """
+    figure = matplotlib.figure.Figure((12, 4.2), layout='constrained')
+    left, right = figure.subplots(1, 2)
+    levels = _levels([record for records in runs.values() for record in records])
+    for (run, records), color, style in zip(runs.items(), ('tab:blue', 'tab:orange'), ('-', '--')):
+        _line(left, records, 'loss', color, run)
+        for name, (shade, told) in levels.items():
+            line = curve.smooth(curve.of(records, name))
+            right.plot(*line, style, color=shade, label=told if style == '-' else None)
+        right.plot([], [], color='black', linestyle=style, label=run)
+    _legend(left)
+    _legend(right, title='log SNR', ncols=2)
+    _save(path, figure, ('loss', 'loss by noise level'), title, made)
+
+
+def _levels(records):
+    """{name of a loss by noise level: (its colour, what to call it)}."""
+    names = [name for name in dict.fromkeys(k for r in records for k in r) if BY_NOISE in name]
+    shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, max(1, len(names))))
+    return {
+        name: (shade, name.removeprefix(BY_NOISE).replace('_', ' '))
+        for name, shade in zip(names, shades)
+    }
+
+
+def _legend(axes, **options):
+    if axes.get_legend_handles_labels()[0]:
+        axes.legend(fontsize=7, title_fontsize=7, **options)
+
+
+def _save(path, figure, labels, title, made):
+    for axes, label in zip(figure.axes, labels):
         axes.set(xlabel='step', ylabel=label, yscale='log')
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
@@ -40,9 +79,6 @@ def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = 
 
 def _line(axes, records, name, color, label=None):
     """One value over the steps, where it is there and finite."""
-    points = [(r['step'], r[name]) for r in records if np.isfinite(r.get(name, np.nan))]
-    steps, values = np.array(points).reshape(-1, 2).T
-    window = max(1, len(values) // 20)
-    smooth = np.convolve(values, np.ones(window) / window, 'valid') if window > 1 else values
-    axes.plot(steps, values, color=color, alpha=0.35, linewidth=0.8)
-    axes.plot(steps[window - 1 :], smooth, color=color, linewidth=1.6, label=label)
+    found = curve.of(records, name)
+    axes.plot(*found, color=color, alpha=0.35, linewidth=0.8)
+    axes.plot(*curve.smooth(found), color=color, linewidth=1.6, label=label)

@@ -7,10 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import tiny
+from etils import epath
 from PIL import Image
 
-from jaxdiff import cli, config as configs
-from jaxdiff.commands import export, noise, show
+from jaxdiff import build, cli, config as configs
+from jaxdiff.commands import export, features, noise, run as runs, show
 
 
 @pytest.fixture(scope='module')
@@ -78,12 +79,35 @@ def test_other_files_say_it_as_well(run, tmp_path, capsys):
     assert (tmp_path / 'm.png').read_bytes() != b'' and np.array_equal(
         np.asarray(Image.open(tmp_path / 'n.png')), np.asarray(Image.open(tmp_path / 'm.png'))
     )
-    both = noise.prepare(config, str(run), str(tmp_path / 'b'), 2, step=3).made
+    noise.run(noise.prepare(config, str(run), str(tmp_path / 'b'), 2, step=3))
+    assert f'{run}, step 3, ema' in told(capsys, tmp_path / 'b.gif')
+    both = show.read(str(tmp_path / 'b.png'))
     assert both['generated'] and show.command(both)[-2:] == ['--step', '3']
     (tmp_path / 'p.json').write_text(json.dumps({'made': both}))
-    assert show.read(str(tmp_path / 'p.stablehlo')) == json.loads(json.dumps(both))
+    assert show.read(str(tmp_path / 'p.stablehlo')) == both
     export.run(export.prepare(str(run), str(tmp_path / 'p.safetensors'), step=3))
     assert 'step 3' in told(capsys, tmp_path / 'p.safetensors')
+
+
+HELD = {'versions', 'devices', 'commit'}  # of what made the file, beside those of the run
+
+
+def test_every_file_holds_what_made_it(run, tmp_path):
+    out, config = str(tmp_path / 'a'), configs.load('digits', tiny.overrides())
+    cli.main(['sample', '--workdir', str(run), '--num', '2', '--film', '--out', out])
+    cli.main(['export', '--workdir', str(run), '--out', f'{out}.safetensors'])
+    noise.run(noise.prepare(config, None, str(tmp_path / 'n'), 2))
+    kept = features.Kept(build.Features(None, {'w': np.zeros(2)}), runs.origin(runs.find(str(run))))
+    features.keep(kept, epath.Path(tmp_path))
+    ends = ('.png', '.npz', '_film.png', '_film.gif', '.safetensors')
+    files = [*(f'{out}{end}' for end in ends), tmp_path / 'n.png', tmp_path / 'n.gif']
+    for file in [*files, tmp_path / features.FILE]:
+        made = show.read(str(file))
+        trained = show.trained(made)
+        assert made.keys() >= HELD and trained.keys() >= HELD | {'config', 'data'}, file
+        assert made['devices'] == {'kind': 'cpu', 'count': 8, 'processes': 1}
+        assert trained['data']['fingerprint'] and {'seed'} <= made.keys() | trained['config'].keys()
+        assert f'on 8 cpu, code {show.commit(made)}' in show.text(str(file), made)
 
 
 def test_a_training_grids_command_has_its_whole_config():

@@ -106,6 +106,7 @@ def test_keys_that_decide_nothing_may_change_and_are_recorded(run, tmp_path):
     again = shutil.copytree(run[0], tmp_path / 'again')
     start(again, optimizer__decay='constant', train__steps=8, train__log_every=2)
     history = json.loads((again / 'manifest.json').read_text())['history']
+    assert history[0]['step'] == 0 and history[-1]['step'] == 6
     assert history[-1]['changed'] == {'train.steps': [6, 8], 'train.log_every': [1, 2]}
     assert params(again)[0] == 8
 
