@@ -18,9 +18,11 @@ def get_config():
     config.net.condition = ''
     config.net.attention = ()
     config.optimizer.decay = 'cosine'
-    config.train.batch_size = 64
+    config.train.batch_size = 32
     config.train.steps = 300
     config.train.checkpoint_every = 100
     config.train.sample_every = 300
     config.train.log_every = 20
+    config.sample.num = 16
+    config.sample.batch_size = 16
     return config

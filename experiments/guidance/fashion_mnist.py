@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxdiff import devices
 
-SCALES = (0.0, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0, 8.0)
+SCALES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 def main() -> None:
@@ -93,7 +93,7 @@ def picture(table, accuracy, pictures):
     right.set(xlabel='diversity', ylabel='agreement')
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    for scale, images, axes in zip(scales, pictures, bottom.subplots(4, 2).T.flat):
+    for scale, images, axes in zip(scales, pictures, bottom.subplots(3, 2).T.flat):
         axes.imshow(grid.tile(images, len(images), 2))
         axes.set_title(f'scale {scale:g}', fontsize=9)
         axes.axis('off')

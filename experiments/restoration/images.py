@@ -32,7 +32,7 @@ METHODS = {  # of a model without a task: what it undoes, and what it is told be
     'repaint': (('inpaint',), {'sample.jump': 5, 'sample.resamplings': 4}),
     'ddnm': (('super_resolution', 'inpaint'), {'sample.eta': 0.85}),
     'dps': (('super_resolution', 'inpaint', 'deblur', 'denoise'), {}),
-    'pigdm': (('super_resolution', 'inpaint', 'deblur', 'denoise'), {'sample.sampler': 'heun'}),
+    'pigdm': (('super_resolution', 'inpaint', 'deblur', 'denoise'), {}),
 }
 ANCESTRAL = ('replacement', 'repaint', 'dps')
 SHOWN = 6  # images of each task in the picture
@@ -42,9 +42,9 @@ def main() -> None:
     """Trains, restores, measures, draws."""
     parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
     parser.add_argument('--runs', default='runs', help='folder of the runs')
-    parser.add_argument('--num', type=int, default=64, help='test images')
-    parser.add_argument('--draws', type=int, default=4, help='samples of each, for their mean')
-    parser.add_argument('--steps', type=int, default=50)
+    parser.add_argument('--num', type=int, default=32, help='test images')
+    parser.add_argument('--draws', type=int, default=2, help='samples of each, for their mean')
+    parser.add_argument('--steps', type=int, default=30)
     args = parser.parse_args()
     for task, settings in TASKS.items():
         flags = [f'--config.{k}={v}' for k, v in settings.items()]
