@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 from jax import Array
 
 from jaxdiff.evaluation.features import Features, known
@@ -97,4 +98,4 @@ def _name(path):
 
 def _turn(name, array):
     """Keras' depthwise kernels are [h, w, channels, 1]."""
-    return array.swapaxes(2, 3) if name.endswith('_depthwise/kernel') else array
+    return np.moveaxis(array, -1, -2) if name.endswith('_depthwise/kernel') else array
