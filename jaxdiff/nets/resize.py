@@ -1,4 +1,4 @@
-"""How trained networks were shown images: resizing that is TensorFlow 1's or Pillow's, number by number.
+"""How trained networks were shown images: resizing that is TensorFlow 1's, or Pillow's.
 
 References:
   https://github.com/toshas/torch-fidelity, `interpolate_compat_tensorflow.py`: TensorFlow 1's.
@@ -6,10 +6,11 @@ References:
     (https://arxiv.org/abs/2104.11222): how much the resizing matters.
 """
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jax import Array
+
+_BITS = 22  # of fractions in bicubic weights
 
 
 def rgb(images: Array) -> Array:
@@ -45,15 +46,43 @@ def bilinear(x: Array, side: int) -> Array:
     return x
 
 
-def bicubic(x: Array, side: int) -> Array:
-    """Pillow's `resize` of 8-bit images by default: [b, h, w, c] of 0 … 255 -> [b, side, side, c].
+def bicubic(images: Array, side: int) -> Array:
+    """Pillow's `resize` by default: uint8 or float of whole numbers [b, h, w, c] -> float32 [b, side, side, c].
 
-    Keys' cubic (a = -1/2), widened where images shrink; first along rows and then along columns, each
-    rounded to whole numbers of 0 … 255. Pillow's weights have 22 bits, so that one number in
-    thousands may be another by 1; and its later versions take the columns of tall images first.
+    Keys' cubic k (a = -1/2), widened by r = max(n / side, 1) where n pixels shrink, in integers:
+
+        y_i = ⌊(2^21 + sum_j w_ij x_j) / 2^22⌋, clipped to 0 … 255,
+        w_ij = 2^22 k((j + 1/2 - (i + 1/2) n / side) / r), rounded, the sum over j being about 2^22
+
+    first along rows and then along columns. So it is the same on every device, and of square images
+    in every bit Pillow's, whose later versions take the columns of some others first (tall ones).
+
+    References:
+      Keys 1981, Cubic Convolution Interpolation for Digital Image Processing, equation 15.
+      https://github.com/python-pillow/Pillow, `src/libImaging/Resample.c`.
     """
+    x = images.astype(jnp.int32)
     for axis in (2, 1):
-        shape = tuple(side if i == axis else n for i, n in enumerate(x.shape))
-        x = jax.image.resize(x, shape, 'cubic')
-        x = jnp.clip(jnp.floor(x + 0.5), 0, 255)
-    return x
+        places, weights = _cubic(x.shape[axis], side)
+        others = [i for i in range(x.ndim) if i != axis]
+        total = sum(
+            jnp.take(x, at, axis) * jnp.expand_dims(w, others) for at, w in zip(places, weights)
+        )
+        x = jnp.clip((total + 2 ** (_BITS - 1)) >> _BITS, 0, 255)
+    return x.astype(jnp.float32)
+
+
+def _cubic(size, side):
+    """Pixels that each of `side` results sees, and their weights, int32 [seen, side] each."""
+    scale = size / side
+    wide = max(scale, 1.0)
+    centre = (np.arange(side) + 0.5) * scale
+    low = np.maximum((centre - 2 * wide + 0.5).astype(int), 0)
+    high = np.minimum((centre + 2 * wide + 0.5).astype(int), size)
+    places = low + np.arange((high - low).max())[:, None]
+    d = np.abs((places - centre + 0.5) * (1 / wide))
+    near, far = (1.5 * d - 2.5) * d * d + 1, ((-0.5 * d + 2.5) * d - 4) * d + 2
+    weights = np.where(d < 1, near, np.where(d < 2, far, 0)) * (places < high)
+    weights *= 2**_BITS / weights.sum(0)
+    weights = np.trunc(weights + np.copysign(0.5, weights)).astype(np.int32)
+    return np.minimum(places, size - 1), weights

@@ -44,12 +44,11 @@ def test_bilinear_is_neither_symmetric_nor_smoothed():
     np.testing.assert_array_equal(bilinear(x, 16), x)
 
 
-@pytest.mark.parametrize('h, w', [(7, 9), (20, 20), (64, 64), (50, 99)])
+@pytest.mark.parametrize('h, w', [(7, 9), (20, 20), (64, 80), (50, 99)])
 def test_bicubic_is_pillows(h, w):
     x = images(3, h, w, 3)
     expected = [np.asarray(PIL.Image.fromarray(image).resize((20, 20))) for image in x]
-    apart = np.abs(np.asarray(bicubic(rgb(x), 20)) - np.stack(expected))
-    assert apart.max() <= 1 and np.mean(apart > 0) < 2e-3
+    np.testing.assert_array_equal(jax.jit(bicubic, static_argnums=1)(rgb(x), 20), expected)
 
 
 def test_grey_images_are_those_of_three_equal_channels():
