@@ -77,7 +77,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     evaluate = add('evaluate', help="measure how good a run's samples are")
     evaluate.add_argument('--workdir', required=True, help="a training run's folder")
     evaluate.add_argument(
-        '--features', help="what they are seen by: the folder of a classifier's run"
+        '--features', help="what they are seen by: a classifier's folder, mobilenet, inception:FILE"
     )
     evaluate.add_argument(
         '--metrics',

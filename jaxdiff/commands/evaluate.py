@@ -94,6 +94,14 @@ def prepare(
         prompts = data.titles(training, trained.config.sample.num)
     asked = overrides, step, ema, ema_width, seed
     job = sampling.prepare(workdir, *asked, prompts=prompts, images=given, overwrite=True)
+    job.made['made_by'] = 'jaxdiff evaluate'
+    job.made['evaluated'] = {
+        'features': features,
+        'metrics': metrics,
+        'split': split,
+        'held_out': held_out,
+        'most': most,
+    }
     if prompts:
         job.made['prompts'] = f'captions of {c.name or c.path}, {c.split}'
     of = judges.find(features) if features else None
@@ -134,7 +142,7 @@ def run(job: Job) -> Iterator[str]:
         if kind in job.metrics:
             found[f'bits_per_dim_{kind}'] = _timed(took, 'sampling', _bits, job, kind)
     job.out.parent.mkdir(exist_ok=True)
-    made = job.sampling.made | {'made_by': 'jaxdiff evaluate'}
+    made = job.sampling.made
     step = made['step']
     figures = {name: figure._asdict() for name, figure in found.items()}
     took = {name: round(seconds, 1) for name, seconds in took.items()}
@@ -172,11 +180,11 @@ def _possible(job, of):
             "what are samples to be seen by? Give --features, a classifier's run of the same "
             'images, or --metrics bound or flow, which need none'
         )
-    logp = jax.eval_shape(of.see, of.params, _some(job))[1]
-    chosen = [*OF_FEATURES] + ['score'] * (logp is not None)
+    kinds = _classes(of, job)
+    chosen = [*OF_FEATURES] + ['score'] * bool(kinds)
     if job.config.data.path:  # which has no held-out split to tell copies by
         chosen.remove('copies')
-    if logp is not None and job.labels is not None and logp.shape[1] == job.model.num_classes:
+    if kinds and job.labels is not None and kinds == job.model.num_classes:
         chosen.append('agreement')
     return chosen
 
@@ -207,19 +215,22 @@ def _check(job, chosen, of, references):
             f'the Fréchet distance by {of.width} features needs more samples than that, {least}, and '
             f'as many references: got {num} and {references}'
         )
-    logp = jax.eval_shape(of.see, of.params, _some(job))[1]
-    if {*chosen} & {*OF_CLASSES} and logp is None:
+    kinds = _classes(of, job)
+    if {*chosen} & {*OF_CLASSES} and not kinds:
         raise ValueError(f'{of.name} is no classifier: {" and ".join(OF_CLASSES)} need one')
     if 'agreement' in chosen and job.labels is None:
         raise ValueError('the run is not conditioned on labels: there is none to agree with')
-    if 'agreement' in chosen and logp.shape[1] != job.model.num_classes:
-        raise ValueError(
-            f'{of.name} knows {logp.shape[1]} classes and the model {job.model.num_classes}'
-        )
+    if 'agreement' in chosen and kinds != job.model.num_classes:
+        raise ValueError(f'{of.name} knows {kinds} classes and the model {job.model.num_classes}')
 
 
-def _some(job):
-    return jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
+def _classes(of, job):
+    """How many classes the features know, 0 where they are no classifier's."""
+    if of.log_probabilities is None:
+        return 0
+    image = jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
+    seen_as = jax.ShapeDtypeStruct((1, of.width), np.float32)
+    return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
 
 
 def _timed(took, name, f, *given):

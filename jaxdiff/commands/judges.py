@@ -1,5 +1,6 @@
 """The networks that samples are judged by, as they are named on the command line."""
 
+import json
 from typing import Any
 
 import jax
@@ -9,31 +10,45 @@ from jax import Array
 
 from jaxdiff import build
 from jaxdiff.commands import run as runs
-from jaxdiff.data.fingerprint import digest
-from jaxdiff.evaluation.features import Features
+from jaxdiff.evaluation.features import Features, known
+from jaxdiff.interop import inception, mobilenet
 from jaxdiff.training import parallel
 
 
 def find(name: str) -> Features:
-    """The features of a classifier's run, named by its folder.
+    """The features of this name.
 
-    They are the means over positions of what its last level ends with, of the image without noise.
+    'inception:FILE' are FID's, see `interop.inception`; 'mobilenet', or 'mobilenet:FILE', those of
+    `interop.mobilenet`; any other name is the folder of a classifier's run.
 
-    Raises: ValueError where there is no such run, or it is not of images.
+    Raises: ValueError, FileNotFoundError, ImportError where there are none such.
     """
-    run = runs.find(name, kinds=('classifier',))
+    kind, _, path = name.partition(':')
+    if kind == 'inception':
+        if not path:
+            raise ValueError('--features inception needs its weights: inception:FILE')
+        return inception.load(path)
+    return mobilenet.load(path) if kind == 'mobilenet' else _of_run(name)
+
+
+def _of_run(folder):
+    """The means over positions of what a classifier's last level ends with, of the image without noise."""
+    run = runs.find(folder, kinds=('classifier',))
     model = run.model
     if model.codec.shape:
-        raise ValueError(f'{name} is a classifier of latents: give one of images')
-    maps, logp = build.features_of(model), build.log_probabilities
-    params = parallel.local(runs.parameters(run))
-    leaves = [np.asarray(x).tobytes() for x in jax.tree.leaves(params)]
+        raise ValueError(f'{folder} is a classifier of latents: give one of images')
+    maps = build.features_of(model)
+    params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
 
-    def see(params: Any, images: Array) -> tuple[Array, Array]:
+    def apply(params: Any, images: Array) -> Array:
+        return maps(params, model.codec.encode(None, images))[-1].mean((1, 2))
+
+    def log_probabilities(params: Any, images: Array, features: Array) -> Array:
         x = model.codec.encode(None, images)
-        return maps(params, x)[-1].mean((1, 2)), logp(model, params)(x, jnp.zeros(()))
+        return build.log_probabilities(model, params)(x, jnp.zeros(()))
 
     width = run.config.classifier.channels * run.config.classifier.multipliers[-1]
-    where = run.folder.name or str(run.folder)
-    seen = digest(*leaves, repr(sorted(run.made['config'].items())))
-    return Features(where, seen, params, see, width, tuple(model.data_shape))
+    prepared = json.dumps(run.made['config'], sort_keys=True)
+    shape = tuple(model.data_shape)
+    asked = width, params, apply, prepared, log_probabilities, shape
+    return known(run.folder.name or str(run.folder), *asked)

@@ -32,7 +32,13 @@ def looker(features: Features) -> Callable[[np.ndarray], Seen]:
     grid = Mesh(np.array(devices), ('data',))
     rows, whole = (NamedSharding(grid, spec) for spec in (PartitionSpec('data'), PartitionSpec()))
     params = jax.device_put(features.params, whole)
-    see, size = jax.jit(features.see), -(-BATCH // len(devices)) * len(devices)
+    size = -(-BATCH // len(devices)) * len(devices)
+
+    @jax.jit
+    def see(params, images):
+        found = features.apply(params, images)
+        of = features.log_probabilities
+        return found, of and of(params, images, found)
 
     def look(images: np.ndarray) -> Seen:
         found = []

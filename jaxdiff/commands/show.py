@@ -102,6 +102,15 @@ def _sample(made):
     return [*out, *_changes(made)]
 
 
+def _evaluate(made):
+    asked = made['evaluated']
+    out = ['evaluate', '--workdir', made['workdir'], *_which(made), '--seed', str(made['seed'])]
+    for flag, words in asked.items():
+        words = words if isinstance(words, list) else [words]
+        out += [f'--{flag.replace("_", "-")}', *map(str, words)] if words != [None] else []
+    return [*out, *_changes(made)]
+
+
 def _export(made):
     out = ['export', '--workdir', made['workdir'], *_which(made), '--out', made['out']]
     return [*out, *(_changes(made) if made['out'].endswith('.stablehlo') else ())]
@@ -133,6 +142,7 @@ def _diff(made):
 
 _COMMANDS = {
     'jaxdiff diff': _diff,
+    'jaxdiff evaluate': _evaluate,
     'jaxdiff sample': _sample,
     'jaxdiff train': _train,
     'jaxdiff noise': _noise,

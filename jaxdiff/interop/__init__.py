@@ -1,5 +1,5 @@
-"""Models in other people's formats: parameters as safetensors, samplers as StableHLO."""
+"""Other people's weights and formats: feature networks, state dicts, safetensors, StableHLO."""
 
-from jaxdiff.interop import safetensors, stablehlo
+from jaxdiff.interop import inception, mobilenet, safetensors, stablehlo, torch_file
 
-__all__ = ['safetensors', 'stablehlo']
+__all__ = ['inception', 'mobilenet', 'safetensors', 'stablehlo', 'torch_file']

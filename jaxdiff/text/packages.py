@@ -1,13 +1,13 @@
-"""Packages that reading text may need, and files inside of others."""
+"""Packages of extras that something needs, and files inside of others."""
 
 import importlib.util
 from pathlib import Path
 
 
-def need(package: str, purpose: str) -> None:
-    """Raises: ImportError of one line where a package of the extra `text` isn't installed."""
+def need(package: str, purpose: str, extra: str = 'text') -> None:
+    """Raises: ImportError of one line where a package of an extra isn't installed."""
     if importlib.util.find_spec(package) is None:
-        raise ImportError(f"{purpose} needs {package}: pip install 'jaxdiff[text]'")
+        raise ImportError(f"{purpose} needs {package}: pip install 'jaxdiff[{extra}]'")
 
 
 def file_of(package: str, name: str) -> Path | None:

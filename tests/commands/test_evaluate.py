@@ -9,7 +9,7 @@ import tiny
 from etils import epath
 
 from jaxdiff import cli, config as configs, data
-from jaxdiff.commands import evaluate, judges, sample, seen
+from jaxdiff.commands import evaluate, judges, sample, seen, show
 from jaxdiff.viz import grid
 
 
@@ -52,6 +52,10 @@ def test_all_that_apply_are_measured_and_say_by_what(evaluated):
     assert record['made']['run']['config']['net']['channels'] == 8
     assert set(record['seconds']) == {'sampling', 'features', 'metrics'}
     assert grid.read_made(epath.Path(picture))['step'] == 6
+    told = show.text(path, show.read(path))
+    assert f'evaluate --workdir {job.sampling.made["workdir"]} --step 6' in told
+    assert f'--features {job.sampling.made["evaluated"]["features"]} --held-out test' in told
+    assert '--metrics' not in told and '--config.sample.num=60' in told
 
 
 def test_they_are_of_the_samples_that_sample_draws(evaluated, random_run, judge, tmp_path):
@@ -70,7 +74,7 @@ def test_features_of_data_are_computed_once_and_are_those_of_the_images(judge, m
     kept = seen.of_data(features, dataset, 300)
     expected = seen.looker(features)(seen.images(dataset, range(300)))
     np.testing.assert_allclose(kept, expected.features, atol=1e-5)
-    alone, _ = jax.jit(features.see)(features.params, seen.images(dataset, [299]))
+    alone = jax.jit(features.apply)(features.params, seen.images(dataset, [299]))
     np.testing.assert_allclose(kept[299:], alone, atol=1e-4)
     monkeypatch.setattr(seen, 'looker', None)
     np.testing.assert_array_equal(seen.of_data(features, dataset, 300), kept)
@@ -127,6 +131,15 @@ def test_what_cannot_be_measured_is_refused_before_anything_is_drawn(
     given = {'overrides': asked(), 'overwrite': True} | given
     with pytest.raises(ValueError, match=message):
         evaluate.prepare(random_run, **given)
+
+
+@pytest.mark.parametrize(
+    'name, message',
+    [('inception', 'needs its weights'), ('inception:no.pth', 'there is no no.pth')],
+)
+def test_features_by_name(name, message):
+    with pytest.raises((ValueError, FileNotFoundError), match=message):
+        judges.find(name)
 
 
 def test_agreement_needs_labels(judge, tmp_path):

@@ -49,7 +49,9 @@ def trained(module, *args):
 
     def fill(path, leaf):
         value = random.standard_normal(leaf.shape) / np.prod(leaf.shape[:-1]) ** 0.5
-        return jnp.asarray(value * 0.2 + 1.0 if path[-1].key == 'scale' else value, jnp.float32)
+        return jnp.asarray(
+            value * 0.2 + 1.0 if path[-1].key in ('scale', 'variance') else value, jnp.float32
+        )
 
     return jax.tree_util.tree_map_with_path(fill, shapes(module, *args))
 
