@@ -46,17 +46,13 @@ def main() -> None:
     parser.add_argument('--draws', type=int, default=2, help='samples of each, for their mean')
     parser.add_argument('--steps', type=int, default=30)
     args = parser.parse_args()
-    for task, settings in TASKS.items():
-        flags = [f'--config.{k}={v}' for k, v in settings.items()]
-        command = ['train', '--config', 'restoration', f'--config.task={task}', *flags]
-        place = f'{args.runs}/restore_{task}'
-        subprocess.run([sys.executable, '-m', 'jaxdiff', *command, '--workdir', place], check=True)
     devices.use_cores()
 
     from jaxdiff import manifest
 
     table, rows = {}, {}
     for task, settings in TASKS.items():
+        train(args, task, settings)
         found = {}
         degraded = {k: v for k, v in settings.items() if k.startswith('degradation.')}
         trained = restore(args, f'{args.runs}/restore_{task}', {})
@@ -87,6 +83,14 @@ def main() -> None:
     text = json.dumps({'table': table, 'made': made}, indent=1, ensure_ascii=False)
     out.with_suffix('.json').write_text(text + '\n')
     picture(rows).savefig(out.with_suffix('.png'), dpi=110)
+
+
+def train(args, task, settings):
+    """Trains the model of a task, or goes on with it."""
+    flags = [f'--config.{key}={value}' for key, value in settings.items()]
+    command = ['train', '--config', 'restoration', f'--config.task={task}', *flags]
+    place = ['--workdir', f'{args.runs}/restore_{task}']
+    subprocess.run([sys.executable, '-m', 'jaxdiff', *command, *place], check=True)
 
 
 def restore(args, workdir, asked):
