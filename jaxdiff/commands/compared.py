@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 from jaxdiff.commands import show
+from jaxdiff.commands.tables import columns
 
 
 def text(found: dict) -> str:
@@ -11,7 +12,7 @@ def text(found: dict) -> str:
     rows = [('A', found['a']), ('B', found['b'])]
     rows += [('differ in', differs)] if differs else [('', 'no difference, speed and time aside')]
     tables = [_config(found), _made(found), _resumed(found), _curves(found), _figures(found)]
-    return '\n'.join([*_aligned(rows), *(line for table in tables for line in table)])
+    return '\n'.join([*columns(rows), *(line for table in tables for line in table)])
 
 
 def _config(found):
@@ -135,11 +136,4 @@ def _table(title: str, rows: list[tuple], head: tuple = ('', 'A', 'B')) -> Itera
     """An empty line, a title, and rows in columns below it."""
     yield from ('', title)
     if rows:
-        yield from (f'  {line}' for line in _aligned([head, *rows] if head else rows))
-
-
-def _aligned(rows):
-    columns = max(len(row) for row in rows)
-    widths = [max(len(str(row[i])) for row in rows if i < len(row)) for i in range(columns)]
-    for row in rows:
-        yield '  '.join(f'{cell!s:<{width}}' for cell, width in zip(row, widths)).rstrip()
+        yield from (f'  {line}' for line in columns([head, *rows] if head else rows))

@@ -14,7 +14,6 @@ from jaxdiff.evaluation.figure import check_comparable
 
 _OF_A_LOSS = ('model', 'task', 'degradation.', 'codec.', 'diffusion.', 'loss.', 'autoencoder.')
 _SHOWN = 5  # common steps of two curves
-_BY_NOISE = 'loss_logsnr_'
 
 
 class Job(NamedTuple):
@@ -128,8 +127,10 @@ def _curves(a, b, config):
     if not notes and keys:
         notes.append(f'the losses may not be of one kind: {", ".join(keys)} differ')
     shown = np.unique(np.linspace(0, len(ours.steps) - 1, _SHOWN).round().astype(int))
-    names = dict.fromkeys(k for r in a.records + b.records for k in r if k.startswith(_BY_NOISE))
-    levels = {name.removeprefix(_BY_NOISE): _last(a, b, name) for name in names}
+    names = dict.fromkeys(
+        k for r in a.records + b.records for k in r if k.startswith(curve.BY_NOISE)
+    )
+    levels = {name.removeprefix(curve.BY_NOISE): _last(a, b, name) for name in names}
     raw = np.intersect1d(one.steps, other.steps, return_indices=True)[1:]
     return {
         'a': curve.summary(a.records),

@@ -117,6 +117,10 @@ def prepare(
     out = epath.Path(workdir) / 'evaluations' / f'{short}.json'
     if out.exists() and not (overwrite or reuse):
         raise ValueError(f'{out} exists: give --overwrite, --reuse, or other settings')
+    if reuse and out.exists() and not _measured_so(out, job.made, of):
+        raise ValueError(
+            f'{out} is of another run, other features or settings: --overwrite measures anew'
+        )
     return Job(job, chosen, of, training, test, reference, most, out, reuse)
 
 
@@ -140,7 +144,7 @@ def run(job: Job) -> Iterator[str]:
             found['copies'], shown = _copies(job, samples, looked, took)
     for kind in OF_DATA:
         if kind in job.metrics:
-            found[f'bits_per_dim_{kind}'] = _timed(took, 'sampling', _bits, job, kind)
+            found[f'bits_per_dim_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
     job.out.parent.mkdir(exist_ok=True)
     made = job.sampling.made
     step = made['step']
@@ -156,6 +160,15 @@ def run(job: Job) -> Iterator[str]:
         picture = job.out.with_suffix('.png')
         grid.save_png(picture, shown, made)
         yield str(picture)
+
+
+def _measured_so(path, made, of):
+    """Whether the figures in a file are those that would be measured now."""
+    before = json.loads(path.read_text())
+    features = {f['features'] for f in before['figures'].values()} - {''}
+    now = json.loads(json.dumps(made))
+    alike = all(before['made'][key] == now[key] for key in ('evaluated', 'sample', 'run', 'seed'))
+    return alike and features <= ({of.digest} if of else set())
 
 
 def table(figures: dict[str, Figure]) -> str:
@@ -178,7 +191,7 @@ def _possible(job, of):
     if not of:
         raise ValueError(
             "what are samples to be seen by? Give --features, a classifier's run of the same "
-            'images, or --metrics bound or flow, which need none'
+            'images, mobilenet or inception:FILE, or --metrics bound or flow, which need none'
         )
     kinds = _classes(of, job)
     chosen = [*OF_FEATURES] + ['score'] * bool(kinds)

@@ -5,8 +5,6 @@ that were measured, so that it needs the autoencoder's own run no more once it h
 """
 
 import json
-import os
-import uuid
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,7 +15,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, codecs, config as configs, data, distributed
-from jaxdiff.commands import run as runs
+from jaxdiff.commands import kept, run as runs
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import PIXELS, read, stack
 from jaxdiff.interop import safetensors
@@ -187,36 +185,18 @@ def _kept(frozen, dataset):
     weights = [np.asarray(x).tobytes() for x in jax.tree.leaves(frozen.params)]
     file = Path(dataset.place) / f'latents_{digest(dataset.fingerprint, *weights)}.npy'
     if distributed.primary() and not file.exists():
-        _write(file, _prepare(frozen, dataset))
+        kept.write(file, _prepare(frozen, dataset), 'the latents')
     distributed.barrier('latents kept')
     if not file.exists():  # on a machine of its own
-        _write(file, _prepare(frozen, dataset))
+        kept.write(file, _prepare(frozen, dataset), 'the latents')
     try:
-        kept = np.load(file, mmap_mode='r')
-        whole = len(kept) == len(dataset.source)
+        prepared = np.load(file, mmap_mode='r')
+        whole = len(prepared) == len(dataset.source)
     except (ValueError, EOFError):
         whole = False
     if not whole:
         raise OSError(f'{file} does not hold the latents of this data set: delete it')
-    return kept
-
-
-def _write(file, prepared):
-    new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
-    try:
-        with new.open('wb') as out:
-            np.save(out, prepared)
-            out.flush()
-            os.fsync(out.fileno())
-        new.rename(file)
-    except OSError as error:
-        raise OSError(
-            f'the latents cannot be kept in {file.parent} ({error.strerror}): make room, or give '
-            'data that lies where it can be written to'
-        ) from error
-    finally:
-        if new.exists():
-            new.unlink()
+    return prepared
 
 
 def _prepare(frozen, dataset):

@@ -1,7 +1,5 @@
 """Features of images: of those drawn, and of a data set's, which are kept where it lies."""
 
-import os
-import uuid
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -12,6 +10,7 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jaxdiff import data
+from jaxdiff.commands import kept
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack
 from jaxdiff.evaluation.features import Features
@@ -64,12 +63,17 @@ def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
     Raises: OSError where they can't be kept in the set's folder.
     """
     num = min(num, len(dataset.source))
+
+    def look():
+        of = looker(features)
+        return together(of(images) for images in _parts(dataset, num)).features
+
+    if not dataset.place:  # arrays lie nowhere
+        return look()
     name = f'features_{digest(dataset.fingerprint, features.digest, num)}.npy'
-    file = Path(dataset.place).expanduser() / name
+    file = Path(dataset.place) / name
     if not file.exists():
-        look = looker(features)
-        found = together(look(images) for images in _parts(dataset, num))
-        _keep(file, found.features)
+        kept.write(file, look(), 'the features')
     found = np.load(file)
     if found.shape != (num, features.width):
         raise ValueError(f'{file} does not hold the features of this data: delete it')
@@ -85,15 +89,3 @@ def _parts(dataset, num) -> Iterator[np.ndarray]:
     starts = range(0, num, 4 * BATCH)
     for i in tqdm(starts, desc='features of the data', unit='batch', dynamic_ncols=True):
         yield images(dataset, range(i, min(i + 4 * BATCH, num)))
-
-
-def _keep(file, found):
-    new = file.with_name(f'{file.name}.{uuid.uuid4().hex[:8]}.new')
-    try:
-        with new.open('wb') as out:
-            np.save(out, found)
-            out.flush()
-            os.fsync(out.fileno())
-        new.rename(file)
-    finally:
-        new.unlink(missing_ok=True)

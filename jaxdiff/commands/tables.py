@@ -1,6 +1,6 @@
 """Tables for a terminal."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 
 def aligned(rows: list[dict[str, str]], right: Collection[str] = ()) -> str:
@@ -9,9 +9,14 @@ def aligned(rows: list[dict[str, str]], right: Collection[str] = ()) -> str:
     Args:
       right: columns whose texts end below each other.
     """
-    lines = [{name: name for name in rows[0]}, *rows]
-    widths = {name: max(len(line[name]) for line in lines) for name in rows[0]}
-    just = {name: str.rjust if name in right else str.ljust for name in rows[0]}
-    return '\n'.join(
-        '  '.join(just[name](line[name], widths[name]) for name in line).rstrip() for line in lines
-    )
+    names = list(rows[0])
+    lines = [names, *([row[name] for name in names] for row in rows)]
+    return '\n'.join(columns(lines, {names.index(name) for name in right}))
+
+
+def columns(rows: Sequence[Sequence], right: Collection[int] = ()) -> list[str]:
+    """Rows of cells as lines, the cells of a column below each other; a row may end early."""
+    rows = [[str(cell) for cell in row] for row in rows]
+    widths = [max(len(row[i]) for row in rows if i < len(row)) for i in range(max(map(len, rows)))]
+    just = [str.rjust if i in right else str.ljust for i in range(len(widths))]
+    return ['  '.join(f(*cell) for f, *cell in zip(just, row, widths)).rstrip() for row in rows]

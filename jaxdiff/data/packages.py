@@ -25,6 +25,8 @@ class Package(NamedTuple):
 
 
 class Client(NamedTuple):
+    """What brings packages of one kind."""
+
     found: Callable[[], bool]
     command: Callable[[Package, Path], list[str]]  # that writes the package's file into a folder
     install: str  # how to get the client

@@ -7,6 +7,8 @@ from typing import NamedTuple
 
 import numpy as np
 
+BY_NOISE = 'loss_logsnr_'  # with which the names of losses by noise level begin
+
 
 class Curve(NamedTuple):
     """Values over steps, both [n]."""

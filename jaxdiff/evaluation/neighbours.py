@@ -19,7 +19,6 @@ from jaxdiff.evaluation import interval
 from jaxdiff.evaluation.figure import Figure
 
 _BLOCK = 1024  # rows of distances that are computed at once
-NEAREST = {'precision and recall': 3, 'density and coverage': 5}  # the papers' k
 
 
 def precision_recall(x: np.ndarray, y: np.ndarray, k: int = 3) -> dict[str, Figure]:

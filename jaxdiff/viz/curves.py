@@ -10,8 +10,6 @@ from etils import epath
 
 from jaxdiff.evaluation import curve
 
-BY_NOISE = 'loss_logsnr_'  # with which the names of losses by noise level begin
-
 
 def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
     """Writes a PNG of the loss, the loss by noise level, and the gradient's norm, over the steps.
@@ -53,10 +51,12 @@ def compare(path: epath.Path, runs: dict[str, list[dict]], title: str, made: dic
 
 def _levels(records):
     """{name of a loss by noise level: (its colour, what to call it)}."""
-    names = [name for name in dict.fromkeys(k for r in records for k in r) if BY_NOISE in name]
+    names = [
+        name for name in dict.fromkeys(k for r in records for k in r) if curve.BY_NOISE in name
+    ]
     shades = matplotlib.colormaps['viridis'](np.linspace(0, 0.85, max(1, len(names))))
     return {
-        name: (shade, name.removeprefix(BY_NOISE).replace('_', ' '))
+        name: (shade, name.removeprefix(curve.BY_NOISE).replace('_', ' '))
         for name, shade in zip(names, shades)
     }
 

@@ -160,3 +160,21 @@ def test_the_command(random_run, judge, capsys):
     with pytest.raises(SystemExit) as error:
         cli.main([*command, '2', '--metrics', 'kernel', 'diversity', '--seed', '3'])
     assert error.value.code == 2
+
+
+def test_figures_are_reused_only_where_they_are_the_same(evaluated, random_run, judge, tmp_path):
+    _, (table, path, _) = evaluated
+    job = evaluate.prepare(random_run, asked(), features=judge, reuse=True)
+    assert list(evaluate.run(job)) == [table, path]
+    changes = {'model': 'classifier', 'classifier__channels': 16}
+    config = configs.load('digits', tiny.overrides(**changes))
+    other = tiny.random_run(tmp_path / 'seer', config)  # of the same name
+    with pytest.raises(ValueError, match='other features or settings: --overwrite'):
+        evaluate.prepare(random_run, asked(), features=other, reuse=True)
+
+
+def test_features_of_arrays_are_kept_nowhere(judge, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    dataset = data.load('digits')._replace(place='')
+    assert seen.of_data(judges.find(judge), dataset, 50).shape == (50, 16)
+    assert not list(tmp_path.iterdir())
