@@ -24,10 +24,17 @@ def get_config():
     config.codec.path = 'runs/emoji_autoencoder'
     config.text.encoder = 'minilm'
     config.text.length = 32
-    config.net.channels = 64
-    config.net.multipliers = (1, 2)
-    config.net.attention = (8,)
+    config.net.name = 'dit'
+    config.net.width = 256
+    config.net.depth = 6
+    config.optimizer.learning_rate = 8e-4
+    config.optimizer.warmup = 200
+    # What is drawn is decided at much noise; at little there is the noise of the encoder to learn.
+    config.loss.distribution = 'logit_normal'
+    config.loss.time_mean = 0.8
+    config.loss.time_std = 1.2
     config.train.batch_size = 32
-    config.train.steps = 4000
+    config.train.steps = 5000
+    config.train.sample_every = 1000
     config.sample.clip = False
     return config

@@ -94,6 +94,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     evaluate.add_argument(
         '--most', type=_positive, default=50_000, help='images of a split that are looked at'
     )
+    evaluate.add_argument(
+        '--real', metavar='SPLIT', help='measure real images, those of a split, instead of samples'
+    )
     evaluate.add_argument('--seed', type=int, default=0, help='sample i is made from (seed, i)')
     evaluate.add_argument('--sampler', help='as of sample')
     evaluate.add_argument('--steps', type=_positive, help="the sampler's steps")
@@ -112,6 +115,14 @@ def parse(given: list[str]) -> argparse.Namespace:
     reproduce.add_argument('--runs', default='runs', help="folder of the experiments' runs")
     reproduce.add_argument(
         '--smoke', action='store_true', help='all of it in seconds, the figures being none'
+    )
+    reproduce.add_argument(
+        '--sweep',
+        nargs='+',
+        action='append',
+        default=[],
+        metavar='KEY VALUE',
+        help='at every point of a grid of settings: --sweep net.channels 16 32 --sweep seed 0 1',
     )
 
     noise = add('noise', help='show how the forward process destroys examples')

@@ -15,6 +15,7 @@ def main(given: list[str] | None = None) -> None:
     stopped: a disk that is full, training whose numbers aren't finite.
     """
     args = arguments.parse(sys.argv[1:] if given is None else given)
+    devices.keep_programs()
     try:
         work = _COMMANDS[args.command](args)  # an ImportError: an extra that isn't installed
     except (ValueError, OSError, ImportError) as error:
@@ -122,6 +123,7 @@ def _evaluate(args):
         args.split,
         args.held_out,
         args.most,
+        args.real,
         step=args.step,
         ema=args.ema,
         ema_width=args.ema_width,
@@ -135,7 +137,7 @@ def _evaluate(args):
 def _reproduce(args):
     from jaxdiff.commands import reproduce
 
-    job = reproduce.prepare(args.folder, args.runs, args.smoke)
+    job = reproduce.prepare(args.folder, args.runs, args.smoke, args.sweep)
     return lambda: reproduce.run(job)
 
 

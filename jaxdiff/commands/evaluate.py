@@ -1,4 +1,7 @@
-"""`jaxdiff evaluate`: how good a run's samples are, in figures with their intervals."""
+"""`jaxdiff evaluate`: how good a run's samples are, in figures with their intervals.
+
+Or, as a measure for these, how good real images are: `real` takes those of a split in their place.
+"""
 
 import json
 import math
@@ -46,6 +49,7 @@ class Job(NamedTuple):
     training: data.Dataset
     held_out: data.Dataset | None
     reference: data.Dataset
+    real: data.Dataset | None  # whose images are measured in the place of samples
     most: int  # images of a data set that are looked at
     out: epath.Path
     reuse: bool
@@ -59,6 +63,7 @@ def prepare(
     split: str | None = None,
     held_out: str = 'test',
     most: int = 50_000,
+    real: str | None = None,
     step: int | None = None,
     ema: bool = True,
     ema_width: float | None = None,
@@ -75,6 +80,7 @@ def prepare(
       split: of the run's data, that samples are measured against; None is the training set.
       held_out: the split that copies of training images are told by, and that likelihoods are of.
       most: images of a split that are looked at, its first ones.
+      real: a split whose first images, as many as there would be samples, are measured instead.
       reuse: take the figures that are there, where they were measured so before.
 
     Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
@@ -87,29 +93,40 @@ def prepare(
     def load(split):
         return data.load(c.name, c.path, c.dir, split, c.image_size)
 
-    training = load(c.split)
+    training, taken = load(c.split), load(real) if real else None
+    if taken:
+        num = min(trained.config.sample.num, len(taken.source))
+        overrides = [*overrides, ('sample.num', str(num))]
     if trained.model.task:
         given = images.Request(split=f'{held_out}[:{trained.config.sample.num}]', degrade=True)
     if trained.model.text and not any(trained.config.sample.prompts):
         prompts = data.titles(training, trained.config.sample.num)
     asked = overrides, step, ema, ema_width, seed
     job = sampling.prepare(workdir, *asked, prompts=prompts, images=given, overwrite=True)
-    job.made['made_by'] = 'jaxdiff evaluate'
+    if taken:
+        job = job._replace(labels=_labels(taken, num))
+    job.made.update(made_by='jaxdiff evaluate', generated=not taken)
     job.made['evaluated'] = {
         'features': features,
         'metrics': metrics,
         'split': split,
         'held_out': held_out,
         'most': most,
+        'real': real,
     }
     if prompts:
         job.made['prompts'] = f'captions of {c.name or c.path}, {c.split}'
     of = judges.find(features) if features else None
     chosen = tuple(metrics or _possible(job, of))
+    if taken and {*chosen} & {*OF_DATA, *OF_PAIRS}:
+        raise ValueError(
+            f'--real: {" ".join(chosen)} are not all of images that are seen by features'
+        )
     test = load(held_out) if {*chosen} & {'copies', *OF_DATA} else None
     reference = load(split) if split else training
     _check(job, chosen, of, min(most, len(reference.source)))
-    short = job.out.name.removeprefix('samples_') + (f'_{of.name}' if of else '')
+    short = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
+    short += f'_{of.name}' if of else ''
     if metrics:
         short += '_' + '-'.join(chosen)
     if split:
@@ -121,7 +138,7 @@ def prepare(
         raise ValueError(
             f'{out} is of another run, other features or settings: --overwrite measures anew'
         )
-    return Job(job, chosen, of, training, test, reference, most, out, reuse)
+    return Job(job, chosen, of, training, test, reference, taken, most, out, reuse)
 
 
 def run(job: Job) -> Iterator[str]:
@@ -246,6 +263,13 @@ def _classes(of, job):
     return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
 
 
+def _labels(dataset, num):
+    """Those of its first elements; None where there are none."""
+    if 'label' not in dataset.source[0]:
+        return None
+    return stack(read(dataset.source, range(num)))['label']
+
+
 def _timed(took, name, f, *given):
     began = time.monotonic()
     result = f(*given)
@@ -255,6 +279,9 @@ def _timed(took, name, f, *given):
 
 def _drawn(job, took):
     """The samples, and what they are seen as."""
+    if job.real:
+        samples = seen.images(job.real, range(job.sampling.config.sample.num))
+        return samples, _timed(took, 'features', seen.looker(job.features), samples)
     asked, c = job.sampling, job.sampling.config.sample
     draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
     batches = sampling.draw_all(

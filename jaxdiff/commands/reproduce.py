@@ -9,6 +9,7 @@ Where a figure has "paper", what the paper says of the like stands beside it and
 """
 
 import importlib.util
+import itertools
 import json
 import math
 import pathlib
@@ -17,54 +18,86 @@ import sys
 import time
 from typing import Any, NamedTuple
 
-from jaxdiff import manifest
+import numpy as np
+
+from jaxdiff import config as configs, manifest
 from jaxdiff.commands.tables import aligned
+from jaxdiff.configs import default
 
 EXPERIMENT, EXPECTED, FOUND = 'experiment.py', 'expected.json', 'found.json'
+SMOKE = {  # what a smoke run changes in every training
+    'net.channels': 8,
+    'classifier.channels': 8,
+    'autoencoder.channels': 8,
+    'train.steps': 2,
+    'train.batch_size': 16,
+    'train.checkpoint_every': 2,
+    'train.sample_every': 0,
+    'sample.steps': 2,
+    'sample.num': 10,
+    'sample.batch_size': 10,
+}
 
 
 class Job(NamedTuple):
     """A checked experiment."""
 
-    folder: pathlib.Path
-    module: Any  # with `measure(lab) -> {name: value}` and, at will, SMOKE
+    name: str
+    module: Any  # with `measure(lab) -> {name: value}`
     expected: dict
-    lab: 'Lab'
+    labs: list['Lab']  # one, or one for each point of a sweep
 
 
 class Lab(NamedTuple):
     """What an experiment works with: commands of jaxdiff, each shown as it is run.
 
-    In a smoke run all trainings are of a few steps, and settings are those of the experiment's SMOKE.
+    Runs of the same name are shared by all experiments. In a smoke run all is tiny.
     """
 
-    folder: pathlib.Path  # of the experiment, where pictures are written
+    pictures: pathlib.Path
     runs: pathlib.Path
+    out: pathlib.Path  # of this experiment, among the runs
     smoke: bool
-    settings: dict  # {config key: value} that a smoke run changes in every training
+    point: dict = {}  # {config key: value} that this point of a sweep changes
 
     def train(self, name: str, config: str, **changes: Any) -> str:
         """Trains a run, or goes on with it; returns its folder. `net__channels=8` changes a key."""
-        changes = {key.replace('__', '.'): value for key, value in changes.items()}
-        changes |= self.settings if self.smoke else {}
-        workdir = str(self.runs / name)
+        return self._train(self.out.parent / name, config, changes, self.point)
+
+    def judge(self, name: str, config: str, **changes: Any) -> str:
+        """`train` of what samples are seen by, which is the same at every point of a sweep."""
+        return self._train(self.runs / name, config, changes, {})
+
+    def _train(self, workdir, config, changes, point):
+        changes = {key.replace('__', '.'): value for key, value in changes.items()} | point
+        changes |= SMOKE if self.smoke else {}
         flags = [f'--config.{key}={value}' for key, value in changes.items()]
-        self.run('train', '--config', config, '--workdir', workdir, *flags)
-        return workdir
+        self.run('train', '--config', config, '--workdir', str(workdir), *flags)
+        return str(workdir)
 
     def evaluate(self, workdir: str, **flags: Any) -> dict[str, dict]:
         """{metric: figure} of a run's samples; `num=500, metrics=['kernel']` are flags.
 
         What was measured with the same settings is read.
         """
-        flags |= {'num': 40, 'steps': 2, 'batch_size': 40} if self.smoke else {}
-        given = []
-        for key, value in flags.items():
-            values = value if isinstance(value, (list, tuple)) else [value]
-            given += [f'--{key.replace("_", "-")}', *map(str, values)]
-        printed = self.run('evaluate', '--workdir', workdir, *given, '--reuse')
+        if self.smoke:
+            flags |= {'steps': 2} | ({} if 'real' in flags else {'num': 40, 'batch_size': 40})
+        printed = self.run('evaluate', '--workdir', workdir, *_given(flags), '--reuse')
         (path,) = [line for line in printed.splitlines() if line.endswith('.json')]
         return json.loads(pathlib.Path(path).read_text())['figures']
+
+    def sample(self, workdir: str, name: str, **flags: Any) -> np.ndarray:
+        """A few samples for a picture, uint8 [n, h, w, c]; `steps=50, guidance=3` are flags."""
+        flags |= {'steps': 2} if self.smoke else {}
+        out = ['--out', str(self.out / name), '--overwrite']
+        self.run('sample', '--workdir', workdir, *_given(flags), *out)
+        return np.load(self.out / f'{name}.npz')['samples']
+
+    def show(self, figure: Any, name: str) -> None:
+        """Keeps a figure of matplotlib as `name`.png beside the experiment; not that of a smoke run or a sweep."""
+        place = self.out if self.smoke or self.point else self.pictures
+        figure.savefig(place / f'{name}.png', dpi=100)
+        print(place / f'{name}.png', flush=True)
 
     def run(self, *command: str) -> str:
         """Runs a command of jaxdiff in a process of its own; returns what it printed.
@@ -81,10 +114,27 @@ class Lab(NamedTuple):
         return done.stdout
 
 
-def prepare(folder: str, runs: str = 'runs', smoke: bool = False) -> Job:
+def _given(flags):
+    """Flags as the command line has them; `sample__churn=0` is the config's."""
+    given = []
+    for key, value in flags.items():
+        values = value if isinstance(value, (list, tuple)) else [value]
+        if '__' in key:
+            given.append(f'--config.{key.replace("__", ".")}={value}')
+        else:
+            given += [f'--{key.replace("_", "-")}', *map(str, values)]
+    return given
+
+
+def prepare(
+    folder: str, runs: str = 'runs', smoke: bool = False, sweep: list[list[str]] = ()
+) -> Job:
     """Reads an experiment.
 
-    Raises: FileNotFoundError or ValueError where it is none.
+    Args:
+      sweep: [key of the config, value, value, …] each; the experiment is run at every point of their grid.
+
+    Raises: FileNotFoundError or ValueError where it is none, or can't be swept so.
     """
     place = pathlib.Path(folder)
     for name in (EXPERIMENT, EXPECTED):
@@ -101,31 +151,59 @@ def prepare(folder: str, runs: str = 'runs', smoke: bool = False) -> Job:
     spec = importlib.util.spec_from_file_location(f'experiment_{place.name}', place / EXPERIMENT)
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
-    where = pathlib.Path(runs) / place.name
-    if smoke:
-        where = where.with_name(f'{place.name}_smoke')
-    settings = dict(getattr(module, 'SMOKE', {}))
-    return Job(place, module, expected, Lab(place, where, smoke, settings))
+    where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
+    lab = Lab(place, where, where / place.name, smoke)
+    return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
+
+
+def _points(sweep):
+    keys, known = [key for key, *_ in sweep], configs.flat(default.get_config())
+    for key, *values in sweep:
+        if key not in known:
+            raise ValueError(f'--sweep {key}: the config has no such key')
+        if not values or keys.count(key) > 1:
+            raise ValueError(f'--sweep {key} needs values, and to be given once: {key} 1 2')
+    return [dict(zip(keys, values)) for values in itertools.product(*(v for _, *v in sweep))]
+
+
+def _at(lab, point):
+    if not point:
+        return lab
+    name = ','.join(f'{key}={value}' for key, value in point.items())
+    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, point=point)
 
 
 def run(job: Job) -> list[str]:
-    """Measures and compares; returns the table, and leaves found.json in the experiment's runs.
+    """Measures and compares; prints the table and returns the path of what was found, found.json.
+
+    Of a sweep the table has a row for each point, and nothing is compared.
 
     Raises:
       OSError: a command that failed, or figures that fell out of their tolerance.
     """
-    began = time.monotonic()
-    found = {name: float(value) for name, value in job.module.measure(job.lab).items()}
-    rows, wrong = compare(job.expected, found, job.lab.smoke)
-    job.lab.runs.mkdir(parents=True, exist_ok=True)
-    made = {'versions': manifest.versions(), 'commit': manifest.commit()}
-    made |= {'seconds': round(time.monotonic() - began), 'smoke': job.lab.smoke}
-    text = json.dumps({'figures': found, 'made': made}, indent=1)
-    (job.lab.runs / FOUND).write_text(text + '\n')
+    all_found, paths = [], []
+    for lab in job.labs:
+        began = time.monotonic()
+        lab.out.mkdir(parents=True, exist_ok=True)
+        found = {name: float(value) for name, value in job.module.measure(lab).items()}
+        made = {'versions': manifest.versions(), 'commit': manifest.commit(), 'sweep': lab.point}
+        made |= {'seconds': round(time.monotonic() - began), 'smoke': lab.smoke}
+        text = json.dumps({'figures': found, 'made': made}, indent=1)
+        (lab.out / FOUND).write_text(text + '\n')
+        all_found.append(found)
+        paths.append(str(lab.out / FOUND))
+    if job.labs[0].point:
+        rows = [
+            lab.point | {name: f'{value:.4g}' for name, value in found.items()}
+            for lab, found in zip(job.labs, all_found)
+        ]
+        print(aligned(rows, right=set(all_found[0])), flush=True)
+        return paths
+    rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke)
     print(aligned(rows, right={'found'}), flush=True)
     if wrong:
-        raise OSError(f'{job.folder.name}: {", ".join(wrong)} are not as expected')
-    return [str(job.lab.runs / FOUND)]
+        raise OSError(f'{job.name}: {", ".join(wrong)} are not as expected')
+    return paths
 
 
 def compare(

@@ -173,6 +173,25 @@ def test_figures_are_reused_only_where_they_are_the_same(evaluated, random_run, 
         evaluate.prepare(random_run, asked(), features=other, reuse=True)
 
 
+def test_real_images_are_measured_in_the_place_of_samples(random_run, judge, capsys):
+    held_out = data.load('digits', split='test')
+    elements = [held_out.source[i] for i in range(100)]
+    look = seen.looker(judges.find(judge))
+    found = look(np.stack([e['image'] for e in elements]))
+    right = np.mean(found.logp.argmax(1) == [e['label'] for e in elements])
+    asked = ['evaluate', '--workdir', random_run, '--features', judge, '--real', 'test']
+    cli.main([*asked, '--num', '100'])
+    path, _ = capsys.readouterr().out.splitlines()[-2:]
+    record = json.loads(epath.Path(path).read_text())
+    figure = record['figures']['agreement[seer]']
+    assert figure['value'] == pytest.approx(right) and figure['count'] == 100
+    assert not record['made']['generated']
+    assert '--real test' in show.text(path, show.read(path))
+    with pytest.raises(SystemExit):
+        cli.main([*asked, '--metrics', 'bound'])
+    assert '--real: bound are not all' in capsys.readouterr().err
+
+
 def test_features_of_arrays_are_kept_nowhere(judge, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     dataset = data.load('digits')._replace(place='')

@@ -2,6 +2,7 @@
 
 import json
 import math
+import pathlib
 
 import pytest
 
@@ -9,9 +10,6 @@ from jaxdiff import cli
 from jaxdiff.commands import reproduce
 
 MEASURE = """
-SMOKE = {'train.steps': 2}
-
-
 def measure(lab):
     return {'one': 1.05, 'two': 3.0 if lab.smoke else 2.0}
 """
@@ -68,7 +66,8 @@ def test_a_figure_that_is_missing_or_not_a_number_fails(experiment, tmp_path):
 def test_a_smoke_run_asks_for_figures_alone_and_works_elsewhere(experiment, tmp_path):
     folder = experiment(one=5.0)
     (path,) = reproduce.run(prepare(folder, tmp_path, smoke=True))
-    assert 'some_smoke' in path and json.loads(open(path).read())['figures']['two'] == 3.0
+    assert pathlib.Path('smoke', 'some') == pathlib.Path(path).parent.relative_to(tmp_path / 'runs')
+    assert json.loads(open(path).read())['figures']['two'] == 3.0
 
 
 def test_commands_are_run_and_shown_and_one_that_fails_ends_it(experiment, tmp_path, capfd):
@@ -96,3 +95,41 @@ def test_the_command_ends_with_3_where_a_figure_falls_out(experiment, tmp_path, 
     with pytest.raises(SystemExit) as error:
         cli.main(['reproduce', folder, '--runs', str(tmp_path / 'runs')])
     assert error.value.code == 3 and 'one are not as expected' in capsys.readouterr().err
+
+
+def test_a_sweep_measures_at_every_point_with_the_same_judge(
+    experiment, tmp_path, monkeypatch, capsys
+):
+    ran = []
+    monkeypatch.setattr(reproduce.Lab, 'run', lambda lab, *command: ran.append(command))
+    measure = """
+def measure(lab):
+    lab.judge('judge', 'digits_judge')
+    run = lab.train('model', 'digits', net__channels=16)
+    return {'one': len(run)}
+"""
+    sweep = [['net.channels', '8', '24'], ['seed', '1']]
+    paths = reproduce.run(prepare(experiment(measure, one=0.0), tmp_path, sweep=sweep))
+    assert len(paths) == len(set(paths)) == 2
+    judges, models = ran[::2], ran[1::2]
+    assert judges[0] == judges[1]
+    assert '--config.net.channels=8' in models[0] and '--config.net.channels=24' in models[1]
+    assert '--config.net.channels=16' not in models[0]
+    assert all('--config.seed=1' in command for command in models)
+    assert models[0][4] != models[1][4], 'each point has its own run'
+    assert json.loads(open(paths[1]).read())['made']['sweep'] == {'net.channels': '24', 'seed': '1'}
+    head, *rows = capsys.readouterr().out.splitlines()
+    assert head.split() == ['net.channels', 'seed', 'one'] and len(rows) == 2
+
+
+@pytest.mark.parametrize(
+    'sweep, message',
+    [
+        ([['net.width_of_it', '1']], 'no such key'),
+        ([['seed']], 'needs values'),
+        ([['seed', '1'], ['seed', '2']], 'given once'),
+    ],
+)
+def test_an_impossible_sweep_is_refused(experiment, tmp_path, sweep, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(experiment(one=1.0), tmp_path, sweep=sweep)

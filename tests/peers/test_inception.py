@@ -3,10 +3,6 @@
 Needs the package torch-fidelity, of which one module is loaded: `pip install --no-deps` will do.
 """
 
-import importlib
-import sys
-import types
-
 import jax
 import numpy as np
 import pytest
@@ -14,22 +10,8 @@ import safetensors.numpy
 
 from jaxdiff.interop import inception, torch_file
 from jaxdiff.nets.resize import bilinear
-from jaxdiff.text.packages import file_of
 
 torch = pytest.importorskip('torch')
-MODULE = file_of('torch_fidelity', 'feature_extractor_inceptionv3.py')
-pytestmark = pytest.mark.skipif(MODULE is None, reason='needs the package torch-fidelity')
-
-
-@pytest.fixture(scope='module')
-def fidelity():
-    """The package without its first file, which imports every extractor, and torchvision for some."""
-    package = types.ModuleType('torch_fidelity')
-    package.__path__ = [str(MODULE.parent)]
-    sys.modules['torch_fidelity'] = package
-    yield lambda name: importlib.import_module(f'torch_fidelity.{name}')
-    for name in [name for name in sys.modules if name.split('.')[0] == 'torch_fidelity']:
-        del sys.modules[name]
 
 
 @pytest.fixture(scope='module')

@@ -1,24 +1,14 @@
-"""How well each way restores real images that no model has seen, beside the obvious way.
+"""How well is a real image restored that no model has seen, beside the obvious way?
 
-    jaxdiff prepare emoji
-    jaxdiff train --config fashion_mnist
-    python experiments/restoration/images.py
-
-Trains a small model for each task (runs/restore_*) and goes on where it was stopped; lets them and the
-solvers, with the class-conditional model at the null label, undo the same measurements of test images;
-writes images.json and images.png beside this file.
+A small model for each task, and solvers with the class-conditional model at the null label, undo the
+same measurements of test images.
 """
-
-import argparse
-import json
-import pathlib
-import subprocess
-import sys
 
 import numpy as np
 
 from jaxdiff import devices
 
+NUM, DRAWS, STEPS = 32, 2, 30  # test images, samples of each, for their mean, and steps
 TASKS = {
     'super_resolution': {'degradation.factor': 4},
     'inpaint': {},
@@ -38,27 +28,19 @@ ANCESTRAL = ('replacement', 'repaint', 'dps')
 SHOWN = 6  # images of each task in the picture
 
 
-def main() -> None:
+def measure(lab):
     """Trains, restores, measures, draws."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--runs', default='runs', help='folder of the runs')
-    parser.add_argument('--num', type=int, default=32, help='test images')
-    parser.add_argument('--draws', type=int, default=2, help='samples of each, for their mean')
-    parser.add_argument('--steps', type=int, default=30)
-    args = parser.parse_args()
     devices.use_cores()
-
-    from jaxdiff import manifest
-
-    table, rows = {}, {}
+    prior = lab.train('fashion_mnist', 'fashion_mnist')
+    figures, rows = {}, {}
     for task, settings in TASKS.items():
-        train(args, task, settings)
         found = {}
         degraded = {k: v for k, v in settings.items() if k.startswith('degradation.')}
-        trained = restore(args, f'{args.runs}/restore_{task}', {})
-        whole, shown = trained['job'].start.shown
+        trained = restore(
+            lab, lab.train(f'restore_{task}', 'restoration', task=task, **settings), {}
+        )
+        (whole, shown), measured = trained['job'].start.shown, None
         found['trained for it'] = trained['samples']
-        measured = None
         for method, (tasks, more) in METHODS.items():
             if task in tasks:
                 asked = {'sample.method': method, **more}
@@ -66,56 +48,43 @@ def main() -> None:
                     asked |= {'sample.task': task, **degraded}
                 if method in ANCESTRAL:
                     asked['sample.sampler'] = 'ddpm'
-                one = restore(args, f'{args.runs}/fashion_mnist', asked)
+                one = restore(lab, prior, asked)
                 assert np.array_equal(one['job'].start.shown[0], whole)
                 found[method] = one['samples']
                 if method == 'pigdm':
                     measured = one['job'].start.given
-        name, plain = obvious(task, degraded, whole[: args.num], shown[: args.num], measured)
-        table[task] = {name: nearness(whole[: args.num], plain[:, None])}
-        for way, samples in found.items():
-            table[task][way] = nearness(whole[: args.num], samples)
+        num = len(trained['samples'])
+        name, plain = obvious(task, degraded, whole[:num], shown[:num], measured)
+        for way, samples in {name: plain[:, None], **found}.items():
+            near = nearness(whole[:num], samples)
+            print(f'{task}, {way}: {near}', flush=True)
+            figures |= {f'{kind}, {task}, {way}': value for kind, value in near.items()}
         rows[task] = {'whole': whole, 'given': shown, name: plain}
         rows[task] |= {way: samples[:, 0] for way, samples in found.items()}
-        print(task, json.dumps(table[task], indent=1), flush=True)
-    made = {'settings': vars(args), 'tasks': TASKS, 'versions': manifest.versions()}
-    out = pathlib.Path(__file__).with_suffix('')
-    text = json.dumps({'table': table, 'made': made}, indent=1, ensure_ascii=False)
-    out.with_suffix('.json').write_text(text + '\n')
-    picture(rows).savefig(out.with_suffix('.png'), dpi=110)
+    lab.show(picture(rows), 'images')
+    return figures
 
 
-def train(args, task, settings):
-    """Trains the model of a task, or goes on with it."""
-    flags = [f'--config.{key}={value}' for key, value in settings.items()]
-    command = ['train', '--config', 'restoration', f'--config.task={task}', *flags]
-    place = ['--workdir', f'{args.runs}/restore_{task}']
-    subprocess.run([sys.executable, '-m', 'jaxdiff', *command, *place], check=True)
-
-
-def restore(args, workdir, asked):
-    """`draws` samples of each of `num` test images, uint8 [num, draws, h, w, c], and their job."""
+def restore(lab, workdir, asked):
+    """DRAWS samples of each of NUM test images, uint8 [num, draws, h, w, c], and their job."""
     from jaxdiff.commands import images, sample
 
-    num = args.num * args.draws
-    asked = {'sample.num': num, 'sample.batch_size': 64, 'sample.steps': args.steps} | asked
+    each, steps = (8, 2) if lab.smoke else (NUM, STEPS)
+    num = each * DRAWS
+    asked = {'sample.num': num, 'sample.batch_size': num, 'sample.steps': steps} | asked
     job = sample.prepare(
         workdir,
         [(k, str(v)) for k, v in asked.items()],
-        images=images.Request(split=f'test[:{args.num}]', degrade=True),
+        images=images.Request(split=f'test[:{each}]', degrade=True),
         out='restored',  # not written
         overwrite=True,
     )
     draw = sample.sampler(job.config, job.model)
-    batch = job.config.sample.batch_size
     drawn = sample.draw_all(
-        draw, job.model, job.params, job.cond, job.seed, num, batch, job.away, job.given
+        draw, job.model, job.params, job.cond, job.seed, num, num, job.away, job.given
     )
     samples = np.concatenate([*drawn])
-    return {
-        'job': job,
-        'samples': samples.reshape(args.draws, args.num, *samples.shape[1:]).swapaxes(0, 1),
-    }
+    return {'job': job, 'samples': samples.reshape(DRAWS, each, *samples.shape[1:]).swapaxes(0, 1)}
 
 
 def nearness(whole, samples):
@@ -123,8 +92,11 @@ def nearness(whole, samples):
     from jaxdiff.evaluation.images import psnr, ssim
 
     means = samples.astype(np.float32).mean(1)
-    near = lambda x: [round(float(np.mean(f(whole, x))), 3) for f in (psnr, ssim)]
-    return {'sample': near(samples[:, 0]), 'mean': near(means)}
+    return {
+        f'{measure} of {of}': round(float(np.mean(f(whole, x))), 3)
+        for of, x in (('a sample', samples[:, 0]), ('the mean', means))
+        for measure, f in (('PSNR', psnr), ('SSIM', ssim))
+    }
 
 
 def obvious(task, degraded, whole, shown, measured):
@@ -181,7 +153,3 @@ def picture(rows):
         axes.set_xticks([])
         axes.set_title(task, fontsize=10)
     return figure
-
-
-if __name__ == '__main__':
-    main()

@@ -1,19 +1,11 @@
-"""Does a picture drawn from a name show what it names? By the rank that a scorer gives the name.
-
-    jaxdiff prepare emoji && jaxdiff prepare emoji/plain
-    jaxdiff train --config emoji_autoencoder && jaxdiff train --config emoji_ldm
-    python experiments/latent_emoji/retrieval.py
+"""Does a picture drawn from words show what they say? By the rank that a scorer gives the words.
 
 The scorer has two towers, a small network of images and MiniLM's mean state of a name under a linear
 map, and is trained contrastively on the real training pictures and their names: each picture against
 the names of all. It ranks a picture's own name among 100, for real pictures and for generated ones,
-of names that the model was trained with and of names held out. Writes retrieval.json and
-retrieval.png beside this file.
+of names that the model was trained with and of names held out.
 """
 
-import argparse
-import json
-import pathlib
 import time
 
 import numpy as np
@@ -21,59 +13,64 @@ import numpy as np
 from jaxdiff import devices
 
 AMONG, WIDTH, BATCH, STEPS, RATE = 100, 128, 64, 1500, 1e-3
-SHOWN = 12
+NUM = 200  # names of each split
+HOW = {'guidance': 3, 'steps': 50, 'seed': 0}
+PROMPTS = (
+    (
+        'red circle',
+        'green heart',
+        'smiling face',
+        'cat face',
+        'dog face',
+        'sun',
+        'pizza',
+        'red apple',
+    ),
+    ('blue circle', 'yellow heart', 'crying face', 'fox', 'tree', 'flag of France', 'car', 'star'),
+)
+EACH, SHOWN = 4, 12  # pictures of each prompt, and names of each split in the picture
 
 
-def main() -> None:
-    """Trains the scorer, draws, ranks."""
-    parser = argparse.ArgumentParser(description=__doc__.split('\n')[0])
-    parser.add_argument('--workdir', default='runs/emoji_ldm')
-    parser.add_argument('--num', type=int, default=200, help='names of each split')
-    parser.add_argument('--guidance', type=float, default=3.0)
-    parser.add_argument('--steps', type=int, default=50)
-    parser.add_argument('--seed', type=int, default=0)
-    args = parser.parse_args()
+def measure(lab):
+    """Trains, draws, ranks."""
     devices.use_cores(count=1)
+    codec = lab.train('emoji_autoencoder', 'emoji_autoencoder')
+    run = lab.train('emoji_ldm', 'emoji_ldm', codec__path=codec)
+    prompts = [prompt for row in PROMPTS for prompt in row]
+    drawn = lab.sample(run, 'prompts', prompt=prompts, num=EACH * len(prompts), **HOW)
+    lab.show(of_prompts(drawn), 'prompts')
+    found, shown = ranked(lab, run)
+    lab.show(picture(shown), 'retrieval')
+    return found
 
-    from jaxdiff import data, manifest, text
-    from jaxdiff.commands import run as runs, sample
+
+def ranked(lab, run):
+    """Shares of pictures whose name comes first, and among the first five; and some of the pictures."""
+    from jaxdiff import data, text
+    from jaxdiff.commands import run as runs
     from jaxdiff.evaluation import retrieval
 
-    trained = runs.find(args.workdir)
-    name = trained.config.data.name
+    name = runs.find(run).config.data.name
     encoder = text.minilm(length=32)
     splits = {split: pictures(data.load(name, split=split)) for split in ('train', 'test')}
     every = sorted({title for _, titles in splits.values() for title in titles})
     vectors = dict(zip(every, means(encoder, every)))
-    score = train_scorer(*splits['train'], vectors, args.seed)
-    table, shown = {}, {}
+    score = train_scorer(*splits['train'], vectors, 2 if lab.smoke else STEPS)
+    found, shown = {}, {}
     for split, (real, titles) in splits.items():
-        chosen = chosen_names(titles, args.num, args.seed)
+        chosen = chosen_names(titles, NUM)
         names = [titles[i] for i in chosen]
-        flags = {'guidance': args.guidance, 'steps': args.steps, 'num': len(names)}
-        overrides = [(f'sample.{k}', str(v)) for k, v in (flags | {'batch_size': 50}).items()]
-        job = sample.prepare(
-            args.workdir, overrides, seed=args.seed, prompts=names, out='drawn', overwrite=True
-        )
-        draw = sample.sampler(job.config, job.model)
-        drawn = np.concatenate(
-            [*sample.draw_all(draw, job.model, job.params, job.cond, job.seed, len(names), 50)]
-        )
+        asked = {'prompt': names, 'num': len(names), 'batch_size': 50, **HOW}
+        drawn = lab.sample(run, f'names_{split}', **asked)
         for kind, images in (('real', real[chosen]), ('generated', drawn)):
-            ranks = retrieval.ranks(score(images, names), AMONG, args.seed)
-            table[f'{split}, {kind}'] = {
-                'first': float(np.mean(ranks == 1)),
-                'first five': float(np.mean(ranks <= 5)),
-                'median rank': float(np.median(ranks)),
-                'pictures': len(names),
+            ranks = retrieval.ranks(score(images, names), AMONG, 0)
+            found |= {
+                f'{kind}, {split}, first': np.mean(ranks == 1),
+                f'{kind}, {split}, first five': np.mean(ranks <= 5),
+                f'{kind}, {split}, median rank': np.median(ranks),
             }
-            print(f'{split}, {kind}: {table[f"{split}, {kind}"]}', flush=True)
         shown[split] = names[:SHOWN], real[chosen][:SHOWN], drawn[:SHOWN]
-    settings = vars(args) | {'among': AMONG, 'steps of the scorer': STEPS, 'batch': BATCH}
-    made = {'settings': settings, 'run': runs.origin(trained), 'versions': manifest.versions()}
-    out = pathlib.Path(__file__).with_suffix('')
-    out.with_suffix('.json').write_text(json.dumps({'table': table, 'made': made}, indent=1) + '\n')
-    picture(shown).savefig(out.with_suffix('.png'), dpi=110)
+    return found, shown
 
 
 def pictures(dataset) -> tuple[np.ndarray, list[str]]:
@@ -83,10 +80,10 @@ def pictures(dataset) -> tuple[np.ndarray, list[str]]:
     return np.stack([e['image'] for e in elements]), titles
 
 
-def chosen_names(titles: list[str], num: int, seed: int) -> list[int]:
+def chosen_names(titles: list[str], num: int) -> list[int]:
     """Rows of `num` pictures of as many names, at random; all names where there are fewer."""
     rows = {title: i for i, title in enumerate(titles)}
-    return np.random.default_rng(seed).permutation(sorted(rows.values()))[:num].tolist()
+    return np.random.default_rng(0).permutation(sorted(rows.values()))[:num].tolist()
 
 
 def means(encoder, titles: list[str]) -> np.ndarray:
@@ -102,7 +99,7 @@ def means(encoder, titles: list[str]) -> np.ndarray:
     return np.concatenate(found)
 
 
-def train_scorer(images: np.ndarray, titles: list[str], vectors: dict, seed: int):
+def train_scorer(images: np.ndarray, titles: list[str], vectors: dict, steps: int):
     """(images, names) -> scores, [images, names], after training on these pairs.
 
     −log softmax of s cos(f(image), W name) over the names of all pictures, at the picture's own; f, W
@@ -136,7 +133,7 @@ def train_scorer(images: np.ndarray, titles: list[str], vectors: dict, seed: int
         logp = jax.nn.log_softmax(scores(params, half(x), text, keys))
         return -jnp.mean(jnp.take_along_axis(logp, y[:, None], 1))
 
-    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, 100, STEPS)
+    schedule = optax.warmup_cosine_decay_schedule(0.0, RATE, steps // 15, steps)
     optimizer = optax.adamw(schedule, weight_decay=0.05)
 
     @jax.jit
@@ -145,15 +142,15 @@ def train_scorer(images: np.ndarray, titles: list[str], vectors: dict, seed: int
         change, state = optimizer.update(gradient, state, params)
         return optax.apply_updates(params, change), state, value
 
-    keys = jax.random.split(jax.random.key(seed), 2)
+    keys = jax.random.split(jax.random.key(0), 2)
     params = {
         'image': net.init(keys[0], jnp.zeros((1, side, side, images.shape[-1])), jnp.zeros(1), {}),
         'text': jax.random.normal(keys[1], (matrix.shape[1], WIDTH)) * matrix.shape[1] ** -0.5,
         'scale': jnp.log(10.0),
     }
-    state, draws, began = optimizer.init(params), np.random.default_rng(seed), time.monotonic()
+    state, draws, began = optimizer.init(params), np.random.default_rng(0), time.monotonic()
     padded = np.pad(images, ((0, 0), (4, 4), (4, 4), (0, 0)), 'edge')
-    bar = tqdm(range(STEPS), desc='scorer', dynamic_ncols=True)
+    bar = tqdm(range(steps), desc='scorer', dynamic_ncols=True)
     for i in bar:
         chosen, shifts = draws.integers(len(images), size=BATCH), draws.integers(9, size=2)
         x = padded[chosen][:, shifts[0] :][:, : 2 * side, shifts[1] :][:, :, : 2 * side]
@@ -161,11 +158,29 @@ def train_scorer(images: np.ndarray, titles: list[str], vectors: dict, seed: int
         params, state, value = step(params, state, *asked)
         if i % 50 == 0:
             bar.set_postfix(loss=f'{value:.3f}')
-    print(f'scorer: {STEPS} steps in {time.monotonic() - began:.0f} s, loss {value:.3f}')
+    print(f'scorer: {steps} steps in {time.monotonic() - began:.0f} s, loss {value:.3f}')
     ask = jax.jit(lambda x, text: scores(params, half(x), text))
     return lambda images, asked: np.asarray(
         ask(images, jnp.asarray([vectors[name] for name in asked]))
     )
+
+
+def of_prompts(drawn: np.ndarray):
+    """A column of pictures under each prompt; num pictures take the prompts in turn."""
+    import matplotlib.figure
+
+    wide = len(PROMPTS[0])
+    figure = matplotlib.figure.Figure((1.4 * wide, 1.5 * EACH * len(PROMPTS)), layout='constrained')
+    axes = figure.subplots(EACH * len(PROMPTS), wide)
+    for i, image in enumerate(drawn):
+        again, which = divmod(i, len(PROMPTS) * wide)
+        row, column = divmod(which, wide)
+        place = axes[row * EACH + again, column]
+        place.imshow(image)
+        place.axis('off')
+        if not again:
+            place.set_title(PROMPTS[row][column], fontsize=10)
+    return figure
 
 
 def picture(shown: dict):
@@ -184,7 +199,3 @@ def picture(shown: dict):
                     place.set_title(name.replace(' ', '\n', 2), fontsize=7)
             axes[2 * i + j][0].set_ylabel(f'{split}\n{kind}', fontsize=8)
     return figure
-
-
-if __name__ == '__main__':
-    main()

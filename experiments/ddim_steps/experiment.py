@@ -1,0 +1,67 @@
+"""How good are samples of so many steps, by each sampler? The shape of the DDIM paper's table 1."""
+
+import numpy as np
+
+STEPS = (5, 10, 20, 50, 100)
+FEW = {  # samplers and what they take for granted; heun asks the network twice a step
+    'DDPM': {'sampler': 'ddpm'},
+    'DDIM': {'sampler': 'ddim'},
+    'DPM-Solver++(2M)': {'sampler': 'dpmpp_2m', 'sample__grid': 'logsnr'},
+    'UniPC': {'sampler': 'unipc', 'sample__grid': 'logsnr'},
+    'Heun': {'sampler': 'heun', 'sample__grid': 'logsnr'},
+}
+MANY = ('DDPM', 'DDIM')  # with 1000 steps too
+HOW = {'guidance': 1, 'seed': 0}
+
+
+def measure(lab):
+    """The kernel distance of 256 samples, by the judge's features, from the training images."""
+    run = lab.train('fashion_mnist', 'fashion_mnist')
+    judge = lab.judge('fashion_mnist_judge', 'fashion_mnist_judge')
+    asked = {'features': judge, 'metrics': ['kernel'], 'num': 256, 'batch_size': 128}
+    found, drawn = {'real test images': one(lab.evaluate(run, real='test', **asked))}, {}
+    for name, flags in FEW.items():
+        for steps in (*STEPS, *[1000] * (name in MANY)):
+            n = steps // 2 if name == 'Heun' else steps  # as many evaluations as the others
+            flags = flags | HOW | {'steps': n}
+            found[f'{name}, {steps}'] = one(lab.evaluate(run, **asked, **flags))
+            if steps in STEPS:
+                kept = f'{flags["sampler"]}_{steps}'
+                drawn[name, steps] = lab.sample(run, kept, num=10, **flags)
+    lab.show(picture(found, drawn), 'fashion_mnist')
+    return found
+
+
+def one(figures):
+    """The value of the only figure."""
+    (figure,) = figures.values()
+    return figure['value']
+
+
+def picture(found, drawn):
+    """The distance over steps, and a sample of each class for every sampler and number of steps."""
+    import matplotlib.figure
+
+    from jaxdiff.viz import grid
+
+    figure = matplotlib.figure.Figure((13, 9), layout='constrained')
+    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 4))
+    axes = top.subplots()
+    for name in FEW:
+        over = {
+            int(key.split(', ')[1]): v for key, v in found.items() if key.startswith(f'{name}, ')
+        }
+        axes.plot([*over], [*over.values()], marker='o', label=name)
+    axes.axhline(found['real test images'], linestyle=':', color='grey', label='real test images')
+    axes.set(xscale='log', xlabel='evaluations of the network', ylabel='kernel distance')
+    axes.set_yscale('symlog', linthresh=np.ptp([*found.values()]) / 100)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+    places = bottom.subplots(len(FEW), len(STEPS))
+    for line, name in zip(places, FEW):
+        for place, steps in zip(line, STEPS):
+            place.imshow(grid.tile(drawn[name, steps], 10))
+            place.set_xticks([])
+            place.set_yticks([])
+            place.set_title(f'{name}, {steps}', fontsize=8)
+    return figure

@@ -1,0 +1,74 @@
+"""What is decided before jax is imported."""
+
+import os
+import pathlib
+
+import processes
+import pytest
+
+from jaxdiff import devices
+
+
+@pytest.fixture
+def home(tmp_path, monkeypatch):
+    """A home of its own for the user's caches, and nothing said of jax's."""
+    monkeypatch.setenv('XDG_CACHE_HOME', str(tmp_path / 'cache'))
+    for name in ('JAX_COMPILATION_CACHE_DIR', 'JAX_COMPILATION_CACHE_MAX_SIZE'):
+        monkeypatch.setenv(name, '')  # so that it is put back
+        monkeypatch.delenv(name)
+    return tmp_path / 'cache'
+
+
+def test_compiled_programs_are_kept_in_the_users_cache(home):
+    devices.keep_programs()
+    folder = pathlib.Path(os.environ['JAX_COMPILATION_CACHE_DIR'])
+    assert folder.is_dir() and folder.parent == home / 'jaxdiff'
+    assert int(os.environ['JAX_COMPILATION_CACHE_MAX_SIZE']) == 4 * 2**30
+
+
+def test_processors_that_differ_keep_programs_apart(home, monkeypatch):
+    folders = []
+    for machine in ('x86_64', 'aarch64'):
+        monkeypatch.delenv('JAX_COMPILATION_CACHE_DIR', raising=False)
+        monkeypatch.setattr(devices.platform, 'machine', lambda machine=machine: machine)
+        devices.keep_programs()
+        folders.append(os.environ['JAX_COMPILATION_CACHE_DIR'])
+    assert len(set(folders)) == 2
+
+
+@pytest.mark.parametrize('given', ['', '/somewhere/else'])
+def test_the_users_own_choice_stands(home, monkeypatch, given):
+    monkeypatch.setenv('JAX_COMPILATION_CACHE_DIR', given)
+    devices.keep_programs()
+    assert os.environ['JAX_COMPILATION_CACHE_DIR'] == given and not home.exists()
+
+
+def test_a_home_that_cannot_be_written_to_keeps_nothing(home):
+    home.write_text('a file')
+    devices.keep_programs()
+    assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
+
+
+PROGRAM = """
+from jaxdiff import devices
+devices.keep_programs()
+import jax
+from jax._src import monitoring
+heard = []
+monitoring.register_event_listener(lambda name, **_: heard.append(name))
+print(jax.jit(lambda x: jax.numpy.sin(x) @ x.T)(jax.numpy.ones((8, 8))).sum())
+print(heard.count('/jax/compilation_cache/cache_hits'), heard.count('/jax/compilation_cache/cache_misses'))
+"""
+
+
+def test_a_second_process_compiles_nothing_and_finds_the_same(home):
+    always = {'JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS': '0'}
+    told = []
+    for _ in range(2):
+        code, out, err = processes.finish(program=('-c', PROGRAM), environment=always)
+        assert code == 0, err
+        found, counts = out.split('\n')[:2]
+        told.append((found, *map(int, counts.split())))
+    (first, hits, misses), (second, later_hits, later_misses) = told
+    assert first == second
+    assert hits == 0 and misses > 0 and (later_hits, later_misses) == (misses, 0)
