@@ -1,5 +1,5 @@
 """Other people's weights and formats: feature networks, state dicts, safetensors, StableHLO."""
 
-from jaxdiff.interop import inception, mobilenet, safetensors, stablehlo, torch_file
+from jaxdiff.interop import inception, mobilenet, safetensors, stablehlo, torch_file, unet2d
 
-__all__ = ['inception', 'mobilenet', 'safetensors', 'stablehlo', 'torch_file']
+__all__ = ['inception', 'mobilenet', 'safetensors', 'stablehlo', 'torch_file', 'unet2d']

@@ -17,7 +17,7 @@ from jax import Array
 
 from jaxdiff.evaluation.features import Features, known
 from jaxdiff.interop import torch_file
-from jaxdiff.interop.named import take
+from jaxdiff.interop.named import image, take
 from jaxdiff.nets.inception import SIDE, WIDTH, Inception
 from jaxdiff.nets.resize import bilinear, rgb
 
@@ -50,7 +50,7 @@ def load(path: str | Path) -> Features:
         )
     arrays = _safetensors(file) if file.suffix == '.safetensors' else torch_file.load(file)
     try:
-        params = take(Inception(), SIDE, arrays, _name, _turn, _MODEL)
+        params = take(Inception(), image(SIDE), arrays, _name, _turn, _MODEL)
     except ValueError as error:
         raise ValueError(f'{file} cannot be used: {error}') from error
     return known('inception', WIDTH, params, apply, _PREPARED, _log_probabilities)

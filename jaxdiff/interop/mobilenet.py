@@ -14,7 +14,7 @@ import numpy as np
 from jax import Array
 
 from jaxdiff.evaluation.features import Features, known
-from jaxdiff.interop.named import take
+from jaxdiff.interop.named import image, take
 from jaxdiff.nets.mobilenet import WIDTH, MobileNet
 from jaxdiff.nets.resize import bicubic, rgb
 from jaxdiff.text.packages import file_of, need
@@ -52,7 +52,7 @@ def load(path: str | Path = '', side: int = 160) -> Features:
     if not file.is_file():
         raise FileNotFoundError(f'there is no {file}: it must be an .h5 file of Keras')
     try:
-        params = take(MobileNet(), side, _arrays(file), _name, _turn, _MODEL)
+        params = take(MobileNet(), image(side), _arrays(file), _name, _turn, _MODEL)
     except ValueError as error:
         raise ValueError(f'{file} cannot be used: {error}') from error
     asked = functools.partial(apply, side=side)

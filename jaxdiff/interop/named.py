@@ -5,22 +5,26 @@ from typing import Any
 
 import flax.linen as nn
 import jax
-import jax.numpy as jnp
 import numpy as np
+
+
+def image(side: int) -> tuple:
+    """One image, what a network of images is called with."""
+    return (jax.ShapeDtypeStruct((1, side, side, 3), np.float32),)
 
 
 def take(
     net: nn.Module,
-    side: int,
+    given: tuple,
     arrays: Mapping[str, np.ndarray],
     name: Callable[[list[str]], str],
     turn: Callable[[str, np.ndarray], np.ndarray],
     model: str,
 ) -> Any:
-    """The variables {'params': …} of a network of images, as float32 in NumPy.
+    """The variables {'params': …} of a network, as float32 in NumPy.
 
     Args:
-      side: of images that it takes.
+      given: what it is called with, by shape and dtype.
       arrays: more than the network has may be there.
       name: the way down the parameters, such as ['conv', 'kernel'] -> the array's name.
       turn: (name, array) -> the array as Flax has it.
@@ -28,8 +32,7 @@ def take(
 
     Raises: ValueError where an array is missing or of another shape.
     """
-    images = jax.ShapeDtypeStruct((1, side, side, 3), jnp.float32)
-    wanted = jax.eval_shape(net.init, jax.random.key(0), images)
+    wanted = jax.eval_shape(net.init, jax.random.key(0), *given)
     leaves, tree = jax.tree_util.tree_flatten_with_path(wanted)
     names = [name([key.key for key in path][1:]) for path, _ in leaves]
     if missing := [one for one in names if one not in arrays]:

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from nets.examples import jit, normal, shapes
 
+from jaxdiff.interop import unet2d
 from jaxdiff.nets import DiT, positions
 from jaxdiff.nets.attention import CrossAttention
 from jaxdiff.nets.conditions import Text
@@ -16,7 +17,7 @@ from jaxdiff.nets.dit import Block
 torch = pytest.importorskip('torch')
 pytest.importorskip('diffusers')
 
-from diffusers import DiTTransformer2DModel  # noqa: E402
+from diffusers import DiTTransformer2DModel, UNet2DModel  # noqa: E402
 from diffusers.models.attention import BasicTransformerBlock  # noqa: E402
 from diffusers.models.attention_processor import Attention  # noqa: E402
 from diffusers.models.embeddings import get_2d_sincos_pos_embed  # noqa: E402
@@ -174,6 +175,50 @@ def test_attention_to_a_text_in_the_unet():
         peer, x.transpose(0, 3, 1, 2), encoder_hidden_states=text, attention_mask=additive(MASK)
     )
     close(jit(module.apply)(params, *args), theirs.transpose(0, 2, 3, 1))
+
+
+DDPM = {
+    'sample_size': 8,
+    'block_out_channels': (128, 256),
+    'layers_per_block': 1,
+    'down_block_types': ('DownBlock2D', 'AttnDownBlock2D'),
+    'up_block_types': ('AttnUpBlock2D', 'UpBlock2D'),
+    'freq_shift': 1,
+    'flip_sin_to_cos': False,
+    'downsample_padding': 0,
+    'attention_head_dim': None,
+    'norm_eps': 1e-6,
+}
+
+
+@pytest.mark.parametrize('labels', [None, 5])
+def test_unet_from_a_folder_of_theirs(labels, tmp_path):
+    peer = made(UNet2DModel, **DDPM, num_class_embeds=labels)
+    peer.save_pretrained(tmp_path)
+    net, params = unet2d.load(str(tmp_path))
+    given = jnp.array([1, 4]) if labels else None
+    cond = {'label': given} if labels else {}
+    x, noise_level = normal(0, 2, 8, 8, 3), jnp.array([3.0, 600.0])
+    fits(params['params'], net, x, noise_level, cond)
+    theirs = asked(peer, x.transpose(0, 3, 1, 2), noise_level, class_labels=given)
+    close(jit(net.apply)(params, x, noise_level, cond), theirs.transpose(0, 2, 3, 1))
+
+
+@pytest.mark.parametrize(
+    'change, message',
+    [
+        ({'norm_eps': 1e-5}, 'norm_eps=1e-05: ours has 1e-06'),
+        ({'freq_shift': 0}, 'freq_shift=0'),
+        ({'attention_head_dim': 8}, 'attention_head_dim=8'),
+        ({'block_out_channels': (64, 128), 'norm_num_groups': 32}, 'ours makes 16 groups'),
+        ({'block_out_channels': (128, 192)}, 'multiples of the first'),
+        ({'down_block_types': ('DownBlock2D', 'DownBlock2D')}, 'their mirror'),
+    ],
+)
+def test_a_unet_that_ours_cannot_be_is_refused(change, message, tmp_path):
+    UNet2DModel(**DDPM | change).save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match=message):
+        unet2d.load(str(tmp_path))
 
 
 @pytest.mark.parametrize('size', [4, 7])
