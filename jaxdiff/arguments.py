@@ -31,7 +31,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     train.add_argument(
         '--devices', type=_positive, help='CPU devices to make; by default the cores'
     )
-
+    train.add_argument(
+        '--profile', action='store_true', help='trace some of the first steps, and sum them up'
+    )
     _many(train)
 
     sample = add('sample', help="draw samples from a run's checkpoint")

@@ -61,7 +61,7 @@ def _train(args):
     from jaxdiff.commands import train
 
     workdir = args.workdir or _default_workdir(args.config)
-    job = train.prepare(config, workdir)
+    job = train.prepare(config, workdir, args.profile)
     return lambda: filter(None, [train.run(job)])
 
 

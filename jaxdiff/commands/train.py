@@ -11,6 +11,7 @@ import grain
 import jax
 from etils import epath
 from ml_collections import ConfigDict
+from tqdm import tqdm
 
 from jaxdiff import build, config as configs, data, distributed, manifest
 from jaxdiff.commands import asked_for, features, latents, pictures, rollback
@@ -22,6 +23,7 @@ from jaxdiff.training import (
     metrics,
     parallel,
     preemption,
+    profile,
     state as states,
 )
 from jaxdiff.training.throughput import Meter
@@ -38,6 +40,7 @@ class Job(NamedTuple):
     frozen: latents.Frozen | None  # the autoencoder of a model in latents
     kept: features.Kept | None  # what an autoencoder's perceptual loss sees by
     changed: dict  # keys of a run that goes on, {key: (old, new)}
+    traced: bool  # whether some of its first steps are, see `profile`
 
 
 class Training(NamedTuple):
@@ -52,7 +55,7 @@ class Training(NamedTuple):
     sample: Callable[[int, Any], epath.Path]  # (step, parameters) -> the grid that it writes
 
 
-def prepare(config: ConfigDict, workdir: str) -> Job:
+def prepare(config: ConfigDict, workdir: str, traced: bool = False) -> Job:
     """Checks config, data, devices and folder against each other; leaves nothing in the folder.
 
     Raises: ValueError or FileNotFoundError where the run can't work as asked.
@@ -96,7 +99,12 @@ def prepare(config: ConfigDict, workdir: str) -> Job:
     if any(config.sample.prompts):  # those that can't be: now
         prompts = asked_for.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         asked_for.conditions(model, None, prompts)
-    return Job(config, folder, dataset, model, frozen, kept, changed)
+    done = max(checkpoint.steps_in(checkpoint.folder(folder)), default=0)
+    if traced and config.train.steps - done < profile.STEPS:
+        raise ValueError(
+            f'--profile needs {profile.STEPS} steps: the run stands at {done} of {config.train.steps}'
+        )
+    return Job(config, folder, dataset, model, frozen, kept, changed, traced)
 
 
 def run(job: Job) -> epath.Path | None:
@@ -121,6 +129,10 @@ def run(job: Job) -> epath.Path | None:
         if job.frozen:
             job = _in_latents(job)
         training = _training(job, made)
+        if job.traced and distributed.primary():
+            tell = functools.partial(tqdm.write, file=sys.stderr)
+            traces = profile.of_steps(training.driver, job.workdir / 'profile', tell)
+            training = training._replace(driver=traces)
         state = _state(job, training, step)
         _announce(job, state)
         state = _train(job, training, state, stop)
