@@ -75,9 +75,11 @@ def ranked(lab, run):
 
 def pictures(dataset) -> tuple[np.ndarray, list[str]]:
     """All images of a data set, uint8 [n, h, w, c], and their names, the first captions."""
-    elements = [dataset.source[i] for i in range(len(dataset.source))]
-    titles = [bytes(e['captions'][0]).decode() for e in elements]
-    return np.stack([e['image'] for e in elements]), titles
+    from jaxdiff import data
+    from jaxdiff.commands import seen
+
+    num = len(dataset.source)
+    return seen.images(dataset, range(num)), data.titles(dataset, num)
 
 
 def chosen_names(titles: list[str], num: int) -> list[int]:
