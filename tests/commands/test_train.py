@@ -166,6 +166,7 @@ def test_the_share_of_peak_counts_the_models_operations(monkeypatch):
 
 SMALL = {'net.channels': '32', 'net.multipliers': '(1, 2)', 'net.blocks': '1'}
 AT_THE_LAST = {'net.attention': '(14,)'}  # in full there is a third level, of 7
+STAND_IN = {'codec.name': 'pixels'}  # of the latents' shape
 
 
 @pytest.mark.parametrize(
@@ -175,6 +176,7 @@ AT_THE_LAST = {'net.attention': '(14,)'}  # in full there is a third level, of 7
         # Of two levels and few blocks; what they are in full is traced below.
         ('fashion_mnist', (28, 28, 1), SMALL | AT_THE_LAST),
         ('cifar10', (32, 32, 3), SMALL),
+        ('imagenet256_dit', (32, 32, 4), STAND_IN | {'net.depth': '2', 'net.width': '192'}),
     ],
     ids=lambda x: x if isinstance(x, str) else '',
 )
@@ -194,14 +196,23 @@ def test_every_config_takes_one_real_step(name, shape, changes):
     assert max(jax.tree.leaves(moved)) > 0  # the second step's rate is no longer zero
 
 
-@pytest.mark.parametrize('name, shape', [('fashion_mnist', (28, 28, 1)), ('cifar10', (32, 32, 3))])
-def test_every_config_is_traced_in_full(name, shape):
-    config = configs.load(name)
-    model = build.model(config, shape, 256, 10)
+@pytest.mark.parametrize(
+    'name, shape, changes',
+    [
+        ('fashion_mnist', (28, 28, 1), {}),
+        ('cifar10', (32, 32, 3), {}),
+        ('imagenet256_dit', (32, 32, 4), STAND_IN),
+    ],
+    ids=lambda x: x if isinstance(x, str) else '',
+)
+def test_every_config_is_traced_in_full(name, shape, changes):
+    config = configs.load(name, [*changes.items()])
+    model = build.model(config, shape, 256, 1000 if name == 'imagenet256_dit' else 10)
     init = functools.partial(build.train_state, config, model)
     state = jax.eval_shape(init, jax.random.key(0))
-    if name == 'cifar10':  # DDPM's network
-        assert sum(x.size for x in jax.tree.leaves(state.params)) == 35_746_307
+    counts = {'cifar10': 35_746_307, 'imagenet256_dit': 675_129_632 - 294_912}  # the papers'
+    if name in counts:
+        assert sum(x.size for x in jax.tree.leaves(state.params)) == counts[name]
     step = build.train_step(config, model, jax.random.key(1), jax.devices())
     after, _ = jax.eval_shape(step, state, build.batch_shapes(config, model, True))
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
