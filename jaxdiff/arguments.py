@@ -123,7 +123,7 @@ def parse(given: list[str]) -> argparse.Namespace:
         nargs='+',
         action='append',
         default=[],
-        metavar='KEY VALUE',
+        metavar=('KEY', 'VALUE'),
         help='at every point of a grid of settings: --sweep net.channels 16 32 --sweep seed 0 1',
     )
 

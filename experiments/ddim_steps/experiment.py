@@ -22,7 +22,9 @@ def measure(lab):
     found, drawn = {'real test images': one(lab.evaluate(run, real='test', **asked))}, {}
     for name, flags in FEW.items():
         for steps in (*STEPS, *[1000] * (name in MANY)):
-            n = steps // 2 if name == 'Heun' else steps  # as many evaluations as the others
+            n = (
+                (steps + 1) // 2 if name == 'Heun' else steps
+            )  # 2 n - 1 evaluations, the last step's being one
             flags = flags | HOW | {'steps': n}
             found[f'{name}, {steps}'] = one(lab.evaluate(run, **asked, **flags))
             if steps in STEPS:

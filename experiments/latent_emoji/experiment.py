@@ -13,6 +13,7 @@ import numpy as np
 from jaxdiff import devices
 
 AMONG, WIDTH, BATCH, STEPS, RATE = 100, 128, 64, 1500, 1e-3
+DATA = 'emoji/plain'  # what emoji_ldm is trained on
 NUM = 200  # names of each split
 HOW = {'guidance': 3, 'steps': 50, 'seed': 0}
 PROMPTS = (
@@ -47,29 +48,30 @@ def measure(lab):
 def ranked(lab, run):
     """Shares of pictures whose name comes first, and among the first five; and some of the pictures."""
     from jaxdiff import data, text
-    from jaxdiff.commands import run as runs
     from jaxdiff.evaluation import retrieval
 
-    name = runs.find(run).config.data.name
+    splits = {split: pictures(data.load(DATA, split=split)) for split in ('train', 'test')}
+    chosen = {split: chosen_names(titles, NUM) for split, (_, titles) in splits.items()}
+    drawn = {}
+    for split, (_, titles) in splits.items():  # by commands, before this process takes the devices
+        names = [titles[i] for i in chosen[split]]
+        asked = {'prompt': names, 'num': len(names), 'batch_size': 50, **HOW}
+        drawn[split] = lab.sample(run, f'names_{split}', **asked)
     encoder = text.minilm(length=32)
-    splits = {split: pictures(data.load(name, split=split)) for split in ('train', 'test')}
     every = sorted({title for _, titles in splits.values() for title in titles})
     vectors = dict(zip(every, means(encoder, every)))
     score = train_scorer(*splits['train'], vectors, 2 if lab.smoke else STEPS)
     found, shown = {}, {}
-    for split, (real, titles) in splits.items():
-        chosen = chosen_names(titles, NUM)
-        names = [titles[i] for i in chosen]
-        asked = {'prompt': names, 'num': len(names), 'batch_size': 50, **HOW}
-        drawn = lab.sample(run, f'names_{split}', **asked)
-        for kind, images in (('real', real[chosen]), ('generated', drawn)):
+    for split, (images, titles) in splits.items():
+        names, real = [titles[i] for i in chosen[split]], images[chosen[split]]
+        for kind, images in (('real', real), ('generated', drawn[split])):
             ranks = retrieval.ranks(score(images, names), AMONG, 0)
             found |= {
                 f'{kind}, {split}, first': np.mean(ranks == 1),
                 f'{kind}, {split}, first five': np.mean(ranks <= 5),
                 f'{kind}, {split}, median rank': np.median(ranks),
             }
-        shown[split] = names[:SHOWN], real[chosen][:SHOWN], drawn[:SHOWN]
+        shown[split] = names[:SHOWN], real[:SHOWN], drawn[split][:SHOWN]
     return found, shown
 
 

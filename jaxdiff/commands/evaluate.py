@@ -97,10 +97,12 @@ def prepare(
     if taken:
         num = min(trained.config.sample.num, len(taken.source))
         overrides = [*overrides, ('sample.num', str(num))]
+    if taken and taken.fingerprint == (load(split) if split else training).fingerprint:
+        raise ValueError(f'--real {real} would be measured against itself: give another split')
     if trained.model.task:
         given = images.Request(split=f'{held_out}[:{trained.config.sample.num}]', degrade=True)
     if trained.model.text and not any(trained.config.sample.prompts):
-        prompts = data.titles(training, trained.config.sample.num)
+        prompts = data.titles(training, 1 if taken else trained.config.sample.num)
     asked = overrides, step, ema, ema_width, seed
     job = sampling.prepare(workdir, *asked, prompts=prompts, images=given, overwrite=True)
     if taken:
@@ -184,7 +186,10 @@ def _measured_so(path, made, of):
     before = json.loads(path.read_text())
     features = {f['features'] for f in before['figures'].values()} - {''}
     now = json.loads(json.dumps(made))
-    alike = all(before['made'][key] == now[key] for key in ('evaluated', 'sample', 'run', 'seed'))
+    evaluated = {'real': None} | before['made']['evaluated']  # which older records lack
+    alike = evaluated == now['evaluated']
+    if not evaluated['real']:
+        alike &= all(before['made'][key] == now[key] for key in ('sample', 'run', 'seed'))
     return alike and features <= ({of.digest} if of else set())
 
 

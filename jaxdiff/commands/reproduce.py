@@ -12,7 +12,9 @@ import importlib.util
 import itertools
 import json
 import math
+import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -24,9 +26,12 @@ from jaxdiff import config as configs, manifest
 from jaxdiff.commands.tables import aligned
 from jaxdiff.configs import default
 
-EXPERIMENT, EXPECTED, FOUND = 'experiment.py', 'expected.json', 'found.json'
+EXPERIMENT, EXPECTED, FOUND, PICTURES = 'experiment.py', 'expected.json', 'found.json', 'pictures'
 SMOKE = {  # what a smoke run changes in every training
     'net.channels': 8,
+    'net.width': 32,
+    'net.depth': 1,
+    'net.heads': 1,
     'classifier.channels': 8,
     'autoencoder.channels': 8,
     'train.steps': 2,
@@ -54,10 +59,11 @@ class Lab(NamedTuple):
     Runs of the same name are shared by all experiments. In a smoke run all is tiny.
     """
 
-    pictures: pathlib.Path
+    folder: pathlib.Path  # of the experiment
     runs: pathlib.Path
     out: pathlib.Path  # of this experiment, among the runs
     smoke: bool
+    environment: dict[str, str]  # of the commands, whatever the experiment does to its own
     point: dict = {}  # {config key: value} that this point of a sweep changes
 
     def train(self, name: str, config: str, **changes: Any) -> str:
@@ -69,8 +75,10 @@ class Lab(NamedTuple):
         return self._train(self.runs / name, config, changes, {})
 
     def _train(self, workdir, config, changes, point):
-        changes = {key.replace('__', '.'): value for key, value in changes.items()} | point
-        changes |= SMOKE if self.smoke else {}
+        changes = {key.replace('__', '.'): value for key, value in changes.items()}
+        if both := sorted(changes.keys() & point.keys()):
+            raise OSError(f'--sweep {both[0]}: what it is in {workdir.name} the experiment decides')
+        changes |= (SMOKE if self.smoke else {}) | point
         flags = [f'--config.{key}={value}' for key, value in changes.items()]
         self.run('train', '--config', config, '--workdir', str(workdir), *flags)
         return str(workdir)
@@ -81,7 +89,8 @@ class Lab(NamedTuple):
         What was measured with the same settings is read.
         """
         if self.smoke:
-            flags |= {'steps': 2} | ({} if 'real' in flags else {'num': 40, 'batch_size': 40})
+            most = 500 if 'real' in flags else 40  # of every class enough
+            flags |= {'steps': 2, 'num': most, 'batch_size': 40}
         printed = self.run('evaluate', '--workdir', workdir, *_given(flags), '--reuse')
         (path,) = [line for line in printed.splitlines() if line.endswith('.json')]
         return json.loads(pathlib.Path(path).read_text())['figures']
@@ -94,8 +103,9 @@ class Lab(NamedTuple):
         return np.load(self.out / f'{name}.npz')['samples']
 
     def show(self, figure: Any, name: str) -> None:
-        """Keeps a figure of matplotlib as `name`.png beside the experiment; not that of a smoke run or a sweep."""
-        place = self.out if self.smoke or self.point else self.pictures
+        """Keeps a figure of matplotlib as `name`.png; beside the experiment, if all figures are as expected."""
+        place = self.out / PICTURES
+        place.mkdir(exist_ok=True)
         figure.savefig(place / f'{name}.png', dpi=100)
         print(place / f'{name}.png', flush=True)
 
@@ -106,7 +116,10 @@ class Lab(NamedTuple):
         """
         print('+ jaxdiff', *command, flush=True)
         done = subprocess.run(
-            [sys.executable, '-m', 'jaxdiff', *command], stdout=subprocess.PIPE, text=True
+            [sys.executable, '-m', 'jaxdiff', *command],
+            stdout=subprocess.PIPE,
+            text=True,
+            env=self.environment,
         )
         print(done.stdout, end='', flush=True)
         if done.returncode:
@@ -152,7 +165,7 @@ def prepare(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    lab = Lab(place, where, where / place.name, smoke)
+    lab = Lab(place, where, where / place.name, smoke, dict(os.environ))
     return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
 
 
@@ -161,9 +174,16 @@ def _points(sweep):
     for key, *values in sweep:
         if key not in known:
             raise ValueError(f'--sweep {key}: the config has no such key')
-        if not values or keys.count(key) > 1:
-            raise ValueError(f'--sweep {key} needs values, and to be given once: {key} 1 2')
-    return [dict(zip(keys, values)) for values in itertools.product(*(v for _, *v in sweep))]
+        if key.startswith('sample.'):
+            raise ValueError(f'--sweep {key}: how samples are drawn the experiment decides')
+        if not values or keys.count(key) > 1 or len({*values}) < len(values):
+            raise ValueError(
+                f'--sweep {key} needs values that differ, and to be given once: {key} 1 2'
+            )
+    points = [dict(zip(keys, values)) for values in itertools.product(*(v for _, *v in sweep))]
+    for point in points:
+        configs.load('default', [*point.items()])  # refuses what a key can't be
+    return points
 
 
 def _at(lab, point):
@@ -201,8 +221,13 @@ def run(job: Job) -> list[str]:
         return paths
     rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke)
     print(aligned(rows, right={'found'}), flush=True)
+    if not job.expected:
+        print(f'nothing is expected of {job.name} yet', flush=True)
     if wrong:
         raise OSError(f'{job.name}: {", ".join(wrong)} are not as expected')
+    if not job.labs[0].smoke:
+        for picture in (job.labs[0].out / PICTURES).glob('*.png'):
+            shutil.copy(picture, job.labs[0].folder)
     return paths
 
 
@@ -218,11 +243,14 @@ def compare(
         value, due = found.get(name, math.nan), expected.get(name)
         row = {'figure': name, 'expected': '–', 'found': f'{value:.4g}', '': 'new', 'source': ''}
         rows.append(row)
+        if not math.isfinite(value):
+            wrong.append(name)
+            row[''] = 'OUT'
         if due is None:
             continue
         near = abs(value - due['value']) <= due['tolerance']
-        right = math.isfinite(value) if smoke else near
-        if not right:
+        right = math.isfinite(value) and (smoke or near)
+        if math.isfinite(value) and not right:
             wrong.append(name)
         paper = f'; paper: {due["paper"]}' if 'paper' in due else ''
         row['expected'] = f'{due["value"]:.4g} ± {due["tolerance"]:.2g}'

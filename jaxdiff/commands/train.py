@@ -100,6 +100,8 @@ def prepare(config: ConfigDict, workdir: str, traced: bool = False) -> Job:
         prompts = asked_for.choose_prompts(list(config.sample.prompts), model, config.sample.num)
         asked_for.conditions(model, None, prompts)
     done = max(checkpoint.steps_in(checkpoint.folder(folder)), default=0)
+    if traced and jax.process_count() > 1:
+        raise ValueError('--profile is of a run in one process')
     if traced and config.train.steps - done < profile.STEPS:
         raise ValueError(
             f'--profile needs {profile.STEPS} steps: the run stands at {done} of {config.train.steps}'
@@ -129,10 +131,10 @@ def run(job: Job) -> epath.Path | None:
         if job.frozen:
             job = _in_latents(job)
         training = _training(job, made)
-        if job.traced and distributed.primary():
+        if job.traced:
             tell = functools.partial(tqdm.write, file=sys.stderr)
             traces = profile.of_steps(training.driver, job.workdir / 'profile', tell)
-            training = training._replace(driver=traces)
+            training = training._replace(driver=stack.enter_context(traces))
         state = _state(job, training, step)
         _announce(job, state)
         state = _train(job, training, state, stop)

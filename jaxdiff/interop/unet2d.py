@@ -38,7 +38,16 @@ OURS = {  # what ours has no choice of, and what theirs takes where the config d
     'add_attention': (True, True),
     'center_input_sample': (False, False),
     'class_embed_type': (None, None),
+    'attn_norm_num_groups': (None, None),
 }
+NEEDED = (
+    'sample_size',
+    'out_channels',
+    'block_out_channels',
+    'layers_per_block',
+    'down_block_types',
+    'up_block_types',
+)
 _WHOLE = {
     'conv_in': 'conv_in',
     'noise_dense_0': 'time_embedding.linear_1',
@@ -76,13 +85,18 @@ _BEFORE = {'query': 'to_q', 'key': 'to_k', 'value': 'to_v', 'proj_attn': 'to_out
 def load(folder: str) -> tuple[UNet, Any]:
     """The network in a folder, and its parameters {'params': …}, float32 in NumPy.
 
+    Of `num_class_embeds` labels the last is taken for the null label, of which theirs knows nothing.
+
     Raises: FileNotFoundError where there is none; ValueError where it is no network that `UNet` can be.
     """
     place = Path(folder)
     for name in (CONFIG, WEIGHTS):
         if not (place / name).exists():
             raise FileNotFoundError(f'{folder} has no {name}')
-    config = json.loads((place / CONFIG).read_text())
+    try:
+        config = json.loads((place / CONFIG).read_text())
+    except ValueError as error:
+        raise ValueError(f'{place / CONFIG} cannot be read: {error}') from error
     net = of_config(config)
     params = parameters(net, config['sample_size'], safetensors.numpy.load_file(place / WEIGHTS))
     groups = config.get('norm_num_groups', 32)
@@ -100,6 +114,10 @@ def of_config(config: Mapping[str, Any]) -> UNet:
 
     Raises: ValueError where ours can't be such a one.
     """
+    if missing := [key for key in NEEDED if key not in config]:
+        raise ValueError(f'it is no UNet2DModel: its config lacks {", ".join(missing)}')
+    if config.get('num_class_embeds') == 1:
+        raise ValueError('UNet2DModel with num_class_embeds=1: ours has a label and the null label')
     for key, (ours, default) in OURS.items():
         if (theirs := config.get(key, default)) != ours:
             raise ValueError(f'UNet2DModel with {key}={theirs!r}: ours has {ours!r}')
@@ -131,9 +149,11 @@ def of_config(config: Mapping[str, Any]) -> UNet:
 def parameters(net: UNet, size: int, weights: Mapping[str, np.ndarray]) -> Any:
     """Their weights as the parameters of ours, for images of `size` x `size`.
 
-    Raises: ValueError where a weight is missing or of another shape.
+    Raises: ValueError where a weight is missing or of another shape, or there is one too many.
     """
-    weights = {_renamed(name): array for name, array in weights.items()}
+    weights, taken = {_renamed(name): array for name, array in weights.items()}, set()
+    if 'conv_in.weight' not in weights:
+        raise ValueError('the weights are of no UNet2DModel: they lack conv_in.weight')
     channels = weights['conv_in.weight'].shape[1]
     cond = {'label': jax.ShapeDtypeStruct((1,), jnp.int32)} if net.num_classes else {}
     given = (
@@ -153,9 +173,14 @@ def parameters(net: UNet, size: int, weights: Mapping[str, np.ndarray]) -> Any:
         else:
             first = _WHOLE[modules[0]]
         inner = [_INNER[module] for module in modules[1:]]
-        return '.'.join([first, *inner, 'bias' if leaf == 'bias' else 'weight'])
+        found = '.'.join([first, *inner, 'bias' if leaf == 'bias' else 'weight'])
+        taken.add(found)
+        return found
 
-    return named.take(net, given, weights, name, _turned, 'UNet2DModel')
+    params = named.take(net, given, weights, name, _turned, 'UNet2DModel')
+    if more := sorted(weights.keys() - taken):
+        raise ValueError(f'{len(more)} weights are not of such a network, among them {more[0]!r}')
+    return params
 
 
 def _renamed(name):

@@ -1,11 +1,12 @@
 """Where a step's time goes: a trace of some steps, for TensorBoard or Perfetto, and a page that sums it up."""
 
 import collections
+import contextlib
 import gzip
 import json
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -28,33 +29,53 @@ class Spent(NamedTuple):
     seconds: float
 
 
-def of_steps(driver: Driver, folder: epath.Path, tell: Callable[[str], None]) -> Driver:
-    """The driver, which traces its steps BEFORE + 1 … STEPS into a folder, and sums them up there."""
-    done, began, text = 0, 0.0, ''
+@contextlib.contextmanager
+def of_steps(driver: Driver, folder: epath.Path, tell: Callable[[str], None]) -> Iterator[Driver]:
+    """The driver, which traces its steps BEFORE + 1 … STEPS into a folder, and sums them up there.
+
+    Those wait for each other; what the loop does between them is in the trace, not in the sum.
+    """
+    done, seconds, text, tracing = 0, 0.0, '', False
+
+    def begin(state, batch):
+        nonlocal text, tracing
+        text = driver.step.lower(state, batch).compile().as_text()
+        options = jax.profiler.ProfileOptions()
+        options.python_tracer_level = 0  # a step is a handful of calls, and thousands of events
+        jax.profiler.start_trace(str(folder), profiler_options=options)
+        tracing = True
+
+    def end():
+        nonlocal tracing
+        jax.profiler.stop_trace()
+        tracing = False
+        trace = max(folder.glob('plugins/profile/*/*.trace.json.gz'), key=str)
+        if not (found := spent(trace, text)):
+            return tell(f'{trace} names no operation of the step: it is not summed up')
+        page = trace.parent / PAGE
+        page.write_text(summary(found, seconds, TRACED, jax.local_device_count()))
+        tell(f'{page}: where a step of {seconds / TRACED:.3f} s spends its time')
 
     def step(state, batch):
-        nonlocal done, began, text
+        nonlocal done, seconds
         if done == BEFORE:
-            text = driver.step.lower(state, batch).compile().as_text()
-            jax.block_until_ready(state)
-            options = jax.profiler.ProfileOptions()
-            options.python_tracer_level = 0  # a step is a handful of calls, and thousands of events
-            jax.profiler.start_trace(str(folder), profiler_options=options)
-            began = time.perf_counter()
+            begin(state, batch)
+        jax.block_until_ready(state if tracing else ())
+        began = time.perf_counter()
         state, metrics = driver.step(state, batch)
+        jax.block_until_ready((state, metrics) if tracing else ())
+        seconds += time.perf_counter() - began if tracing else 0.0
         done += 1
         if done == STEPS:
-            jax.block_until_ready(metrics)
-            seconds = time.perf_counter() - began
-            jax.profiler.stop_trace()
-            trace = max(folder.glob('plugins/profile/*/*.trace.json.gz'), key=str)
-            page = trace.parent / PAGE
-            page.write_text(summary(spent(trace, text), seconds, TRACED, jax.local_device_count()))
-            tell(f'{page}: where a step of {seconds / TRACED:.3f} s spends its time')
+            end()
         return state, metrics
 
-    step.lower = driver.step.lower
-    return driver._replace(step=step)
+    try:
+        yield driver._replace(step=step)
+    finally:
+        if tracing:  # the run ended within the traced steps
+            jax.profiler.stop_trace()
+            tell(f'{folder}: the trace ended early, and is not summed up')
 
 
 def spent(trace: epath.Path, text: str) -> list[Spent]:
@@ -80,16 +101,19 @@ def spent(trace: epath.Path, text: str) -> list[Spent]:
 
 
 def _own(events: Iterable[dict]):
-    """(operation, its time without that of those inside it), of the events of one thread."""
+    """(operation, its microseconds without those inside it), of the events of one thread."""
+    whole = lambda us: round(1e6 * us)  # in picoseconds: sums of floats would overlap
+    timed = [(whole(e['ts']), whole(e['dur']), e['args']['hlo_op']) for e in events]
     open_ = []  # of those that have begun: [end, name, own time]
-    for event in sorted(events, key=lambda e: (e['ts'], -e['dur'])):
-        while open_ and open_[-1][0] <= event['ts']:
-            yield open_.pop()[1:]
+    for begins, lasts, name in sorted(timed, key=lambda e: (e[0], -e[1])):
+        while open_ and open_[-1][0] <= begins:
+            _, done, own = open_.pop()
+            yield done, own / 1e6
         if open_:
-            open_[-1][2] -= event['dur']
-        open_.append([event['ts'] + event['dur'], event['args']['hlo_op'], event['dur']])
-    while open_:
-        yield open_.pop()[1:]
+            open_[-1][2] -= min(lasts, open_[-1][0] - begins)
+        open_.append([begins + lasts, name, lasts])
+    for _, done, own in open_:
+        yield done, own / 1e6
 
 
 def summary(found: list[Spent], seconds: float, steps: int, devices: int) -> str:

@@ -105,7 +105,7 @@ def test_a_sweep_measures_at_every_point_with_the_same_judge(
     measure = """
 def measure(lab):
     lab.judge('judge', 'digits_judge')
-    run = lab.train('model', 'digits', net__channels=16)
+    run = lab.train('model', 'digits', train__steps=5)
     return {'one': len(run)}
 """
     sweep = [['net.channels', '8', '24'], ['seed', '1']]
@@ -114,7 +114,7 @@ def measure(lab):
     judges, models = ran[::2], ran[1::2]
     assert judges[0] == judges[1]
     assert '--config.net.channels=8' in models[0] and '--config.net.channels=24' in models[1]
-    assert '--config.net.channels=16' not in models[0]
+    assert all('--config.train.steps=5' in command for command in models)
     assert all('--config.seed=1' in command for command in models)
     assert models[0][4] != models[1][4], 'each point has its own run'
     assert json.loads(open(paths[1]).read())['made']['sweep'] == {'net.channels': '24', 'seed': '1'}
@@ -127,9 +127,44 @@ def measure(lab):
     [
         ([['net.width_of_it', '1']], 'no such key'),
         ([['seed']], 'needs values'),
+        ([['seed', '1', '1']], 'values that differ'),
+        ([['seed', '1', 'x']], 'seed'),
+        ([['sample.steps', '1', '2']], 'the experiment decides'),
         ([['seed', '1'], ['seed', '2']], 'given once'),
     ],
 )
 def test_an_impossible_sweep_is_refused(experiment, tmp_path, sweep, message):
     with pytest.raises(ValueError, match=message):
         prepare(experiment(one=1.0), tmp_path, sweep=sweep)
+
+
+def test_what_the_experiment_varies_itself_is_not_swept(experiment, tmp_path):
+    measure = "def measure(lab):\n    lab.train('a', 'digits', net__channels=8)\n    return {}\n"
+    job = prepare(experiment(measure), tmp_path, sweep=[['net.channels', '16', '24']])
+    with pytest.raises(OSError, match='--sweep net.channels: what it is in a the experiment'):
+        reproduce.run(job)
+
+
+def test_commands_have_the_environment_from_before_and_pictures_come_last(
+    experiment, tmp_path, monkeypatch
+):
+    measure = """
+import os
+import matplotlib.figure
+
+
+def measure(lab):
+    os.environ['XLA_FLAGS'] = 'changed'
+    assert lab.environment.get('XLA_FLAGS') != 'changed'
+    lab.show(matplotlib.figure.Figure(), 'picture')
+    return {'one': float(os.environ['SOME_ONE'])}
+"""
+    monkeypatch.setenv('XLA_FLAGS', 'before')
+    monkeypatch.setenv('SOME_ONE', '9')
+    folder = experiment(measure, one=1.0)
+    with pytest.raises(OSError, match='not as expected'):
+        reproduce.run(prepare(folder, tmp_path))
+    assert not pathlib.Path(folder, 'picture.png').exists()
+    monkeypatch.setenv('SOME_ONE', '1')
+    reproduce.run(prepare(folder, tmp_path))
+    assert pathlib.Path(folder, 'picture.png').exists()

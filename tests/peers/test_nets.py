@@ -210,6 +210,8 @@ def test_unet_from_a_folder_of_theirs(labels, tmp_path):
         ({'norm_eps': 1e-5}, 'norm_eps=1e-05: ours has 1e-06'),
         ({'freq_shift': 0}, 'freq_shift=0'),
         ({'attention_head_dim': 8}, 'attention_head_dim=8'),
+        ({'num_class_embeds': 1}, 'num_class_embeds=1'),
+        ({'attn_norm_num_groups': 16}, 'attn_norm_num_groups=16'),
         ({'block_out_channels': (64, 128), 'norm_num_groups': 32}, 'ours makes 16 groups'),
         ({'block_out_channels': (128, 192)}, 'multiples of the first'),
         ({'down_block_types': ('DownBlock2D', 'DownBlock2D')}, 'their mirror'),

@@ -2,12 +2,13 @@
 
 import gzip
 import json
+import types
 
 import processes
 import pytest
 from etils import epath
 
-from jaxdiff.training import profile
+from jaxdiff.training import parallel, profile
 
 TEXT = """HloModule jit_step, is_scheduled=true
 
@@ -37,6 +38,8 @@ def trace(tmp_path):
         event('fusion.3', 0, 3000, thread=2),
         event('fusion.3', 5000, 3000, thread=1),
         event('copy.4', 8000, 1000),
+        event('dot.1', 9000.1, 0.2, thread=4),  # as floats, 9000.1 + 0.2 lies behind 9000.3
+        event('copy.4', 9000.3, 0.1, thread=4),
         event('fusion.3', 0, 9000, thread=3, module='jit_other'),
         {'ph': 'M', 'name': 'process_name', 'pid': 1},
     ]
@@ -48,7 +51,7 @@ def trace(tmp_path):
 def test_each_operation_is_counted_without_what_it_holds(trace):
     found = profile.spent(trace, TEXT)
     assert {f.operation: f.seconds for f in found} == pytest.approx(
-        {'fusion.3': 0.006, 'dot.1': 0.004, 'call.2': 0.001, 'copy.4': 0.001}
+        {'fusion.3': 0.006, 'dot.1': 0.0040002, 'call.2': 0.001, 'copy.4': 0.0010001}, abs=1e-12
     )
     assert found[0].operation == 'fusion.3' and found[0].source.endswith('norm_out/mul')
 
@@ -75,6 +78,21 @@ def test_a_run_is_traced_and_the_trace_summed_up(tmp_path, capsys):
     assert '| down_0_block_0 |' in text and '| outside the network |' in text
     (trace,) = page.parent.glob('*.trace.json.gz')
     assert trace.stat().st_size
+
+
+def test_a_run_that_ends_within_the_traced_steps_says_so(tmp_path):
+    told, driver = [], lambda state, batch: (state, {})
+    driver.lower = lambda *_: types.SimpleNamespace(
+        compile=lambda: types.SimpleNamespace(as_text=lambda: TEXT)
+    )
+    drivers = parallel.Driver(None, None, None, driver, None)
+    with pytest.raises(KeyboardInterrupt):
+        with profile.of_steps(drivers, epath.Path(tmp_path / 'profile'), told.append) as traced:
+            for _ in range(profile.BEFORE + 1):
+                traced.step(0, 0)
+            raise KeyboardInterrupt
+    (line,) = told
+    assert 'ended early' in line
 
 
 def test_a_run_that_is_too_short_to_be_traced_is_refused(tmp_path, capsys):
