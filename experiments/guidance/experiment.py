@@ -13,12 +13,13 @@ def measure(lab):
     run = lab.train('fashion_mnist', 'fashion_mnist')
     judge = lab.judge('fashion_mnist_judge', 'fashion_mnist_judge')
     asked = {'features': judge, 'metrics': ['agreement', 'diversity']}
-    real, spread = two(lab.evaluate(run, real='test', num=10_000, **asked))
-    found, drawn = {'agreement, real': real}, {}
+    real = lab.evaluate(run, real='test', num=10_000, **asked)
+    found, drawn = {'agreement, real': real['agreement']}, {}
     for name, flags in ways().items():
         flags |= HOW
-        agreement, varied = two(lab.evaluate(run, num=500, batch_size=100, **asked, **flags))
-        found |= {f'agreement, {name}': agreement, f'diversity, {name}': varied / spread}
+        figures = lab.evaluate(run, num=500, batch_size=100, **asked, **flags)
+        found[f'agreement, {name}'] = figures['agreement']
+        found[f'diversity, {name}'] = figures['diversity'] / real['diversity']
         drawn[name] = lab.sample(run, name.replace(' ', '_'), num=20, **flags)
     lab.show(picture(found, drawn), 'fashion_mnist')
     return found
@@ -32,13 +33,6 @@ def ways():
         times = {'sample__guidance_from': end, 'sample__guidance_to': start}
         found[name] = {'guidance': INTERVAL_SCALE} | times
     return found
-
-
-def two(figures):
-    """Values of the agreement and of the diversity."""
-    return [
-        f['value'] for kind in ('agreement', 'diversity') for n, f in figures.items() if kind in n
-    ]
 
 
 def picture(found, drawn):

@@ -27,8 +27,8 @@ def measure(lab):
         changes = {'train.steps': STEPS, 'diffusion.embedding': 'logsnr'} | settings
         changes['diffusion.prediction'] = prediction
         run = lab.train(f'{prediction}_{settings["diffusion.schedule"]}', 'digits', **changes)
-        for kind, figure in lab.evaluate(run, **asked, **HOW).items():
-            found[f'{kind.partition("[")[0]}, {prediction}, {name}'] = figure['value']
+        for kind, value in lab.evaluate(run, **asked, **HOW).items():
+            found[f'{kind}, {prediction}, {name}'] = value
         drawn[prediction, name] = lab.sample(run, f'{prediction}_{name}', num=20, **HOW)
     lab.show(picture(found, drawn), 'digits')
     return found

@@ -26,12 +26,12 @@ def measure(lab):
         ways = SAMPLERS | ({'annealed Langevin, 20 x 10': LANGEVIN} if sde == 'VE' else {})
         for name, flags in ways.items():
             figures = lab.evaluate(run, **asked, **HOW, **flags)
-            for kind, figure in figures.items():
-                found[f'{kind.partition("[")[0]}, {sde}, {name}'] = figure['value']
+            for kind, value in figures.items():
+                found[f'{kind}, {sde}, {name}'] = value
             kept = f'{settings["diffusion.schedule"]}_{flags["sampler"]}'
             drawn[f'{sde}, {name}'] = lab.sample(run, kept, num=20, **HOW, **flags)
         bits = lab.evaluate(run, metrics=['flow'], num=180, batch_size=90)
-        found[f'bits per dimension, {sde}'] = bits['bits_per_dim_flow']['value']
+        found[f'bits per dimension, {sde}'] = bits['bits_per_dim_flow']
     lab.show(picture(found, drawn), 'digits')
     return found
 

@@ -94,10 +94,11 @@ def prepare(
         return data.load(c.name, c.path, c.dir, split, c.image_size)
 
     training, taken = load(c.split), load(real) if real else None
+    reference = load(split) if split else training
     if taken:
         num = min(trained.config.sample.num, len(taken.source))
         overrides = [*overrides, ('sample.num', str(num))]
-    if taken and taken.fingerprint == (load(split) if split else training).fingerprint:
+    if taken and taken.fingerprint == reference.fingerprint:
         raise ValueError(f'--real {real} would be measured against itself: give another split')
     if trained.model.task:
         given = images.Request(split=f'{held_out}[:{trained.config.sample.num}]', degrade=True)
@@ -125,7 +126,6 @@ def prepare(
             f'--real: {" ".join(chosen)} are not all of images that are seen by features'
         )
     test = load(held_out) if {*chosen} & {'copies', *OF_DATA} else None
-    reference = load(split) if split else training
     _check(job, chosen, of, min(most, len(reference.source)))
     short = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
     short += f'_{of.name}' if of else ''
