@@ -1,6 +1,6 @@
 """`python -m jaxdiff` is the command `jaxdiff`."""
 
-from jaxdiff.cli import main
+from jaxdiff.cli import console
 
 if __name__ == '__main__':
-    main()
+    console()

@@ -8,6 +8,12 @@ import sys
 from jaxdiff import arguments, devices
 
 
+def console() -> None:
+    """The command `jaxdiff`."""
+    devices.keep_memory()
+    main()
+
+
 def main(given: list[str] | None = None) -> None:
     """Runs one command.
 

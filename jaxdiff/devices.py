@@ -4,6 +4,14 @@ import hashlib
 import os
 import platform
 import re
+import sys
+
+TUNABLES = {  # of glibc's malloc
+    'hugetlb': 1,  # huge pages, asked for by madvise
+    'mmap_max': 0,  # large buffers from the heap too, so that they are kept
+    'trim_threshold': 2**34,  # bytes free at the heap's end before the kernel gets them back
+    'top_pad': 2**26,  # bytes by which the heap grows
+}
 
 
 def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None = None) -> None:
@@ -50,6 +58,30 @@ def keep_programs() -> None:
     if os.access(folder, os.W_OK):
         os.environ['JAX_COMPILATION_CACHE_DIR'] = folder
         os.environ.setdefault('JAX_COMPILATION_CACHE_MAX_SIZE', str(4 * 2**30))
+
+
+def keep_memory() -> None:
+    """Starts this process again with glibc's allocator told to keep what is freed.
+
+    As it comes, malloc returns every large buffer to the kernel, and a step's buffers are zeroed and
+    mapped anew at each step: a fifth of a step of the emoji autoencoder on two cores. It reads its
+    tunables only when a process starts. The user's own GLIBC_TUNABLES (empty, to turn this off) or
+    LD_PRELOAD, of another allocator, stands; other systems than Linux with glibc are left as they are.
+
+    Must be the first thing that a process does.
+    """
+    if {'GLIBC_TUNABLES', 'LD_PRELOAD'} & os.environ.keys() or not glibc():
+        return
+    os.environ['GLIBC_TUNABLES'] = ':'.join(f'glibc.malloc.{k}={v}' for k, v in TUNABLES.items())
+    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+
+
+def glibc() -> bool:
+    """Whether this system's C library is GNU's."""
+    try:
+        return os.confstr('CS_GNU_LIBC_VERSION').startswith('glibc')
+    except (AttributeError, OSError, ValueError):
+        return False
 
 
 def _processor():

@@ -72,3 +72,52 @@ def test_a_second_process_compiles_nothing_and_finds_the_same(home):
     (first, hits, misses), (second, later_hits, later_misses) = told
     assert first == second
     assert hits == 0 and misses > 0 and (later_hits, later_misses) == (misses, 0)
+
+
+AGAIN = """
+import os, sys
+print('began')
+from jaxdiff import devices
+devices.keep_memory()
+print(os.environ.get('GLIBC_TUNABLES'), os.getpid(), *sys.argv)
+"""
+
+
+def again(**environment):
+    """What a process that keeps its memory prints, and its number."""
+    given = {'PYTHONUNBUFFERED': '1'} | environment
+    process = processes.start('a', 'b c', program=('-c', AGAIN), environment=given)
+    code, out, err = processes.end(process)
+    assert code == 0, err
+    return out.splitlines(), process.pid
+
+
+@pytest.fixture
+def plain(monkeypatch):
+    """An environment that says nothing of the allocator."""
+    for name in ('GLIBC_TUNABLES', 'LD_PRELOAD'):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.mark.skipif(not devices.glibc(), reason='another C library')
+def test_a_command_starts_again_once_as_itself_to_keep_its_memory(plain):
+    (*began, told), pid = again()
+    assert began == ['began', 'began']
+    tunables, *rest = told.split(' ', 1)
+    assert rest == [f'{pid} -c a b c']
+    assert dict(t.split('=') for t in tunables.split(':')) == {
+        f'glibc.malloc.{name}': str(value) for name, value in devices.TUNABLES.items()
+    }
+
+
+@pytest.mark.parametrize('name', ['GLIBC_TUNABLES', 'LD_PRELOAD'])
+def test_an_allocator_that_the_user_chose_stands(plain, name):
+    lines, _ = again(**{name: ''})
+    assert len(lines) == 2 and lines[1].startswith('None' if name == 'LD_PRELOAD' else ' ')
+
+
+def test_another_c_library_is_left_as_it_is(plain, monkeypatch):
+    monkeypatch.setattr(os, 'confstr', lambda name: None)
+    monkeypatch.setattr(os, 'execv', lambda *_: pytest.fail('started again'))
+    devices.keep_memory()
+    assert 'GLIBC_TUNABLES' not in os.environ
