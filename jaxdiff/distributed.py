@@ -167,12 +167,15 @@ def barrier(name: str) -> None:
         multihost_utils.sync_global_devices(name)
 
 
-def compile_together(program: Any, *args: Any) -> None:
-    """Compiles a jitted program in all processes before any of them goes on to run it.
+def compile_together(program: Any, *args: Any) -> Any:
+    """Compiles a jitted program, in all processes before any of them goes on to run it.
+
+    Returns: the compiled program, which refuses arguments of other shapes or placements.
 
     On CPUs, processes that exchange for the first time in a program wait 30 seconds for each other,
     and one may compile for longer what another finds in a cache; JAX's own is process 0's alone.
     """
+    compiled = program.lower(*args).compile()
     if jax.process_count() > 1:
-        program.lower(*args).compile()
         barrier('compiled')
+    return compiled

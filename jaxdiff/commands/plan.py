@@ -16,6 +16,7 @@ from ml_collections import ConfigDict
 
 from jaxdiff import build, data
 from jaxdiff.commands import features, latents
+from jaxdiff.commands.tables import operations, size
 from jaxdiff.data.describe import describe
 from jaxdiff.training import hardware, parallel, program
 from jaxdiff.training.state import TrainState
@@ -83,7 +84,7 @@ def run(job: Job) -> Iterator[str]:
     yield from _exchange(compiled)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
-            f'a step beside a save needs {_size(sum(held.values()))} of each device, it has {_size(limit)}: '
+            f'a step beside a save needs {size(sum(held.values()))} of each device, it has {size(limit)}: '
             f'{_ADVICE}'
         )
 
@@ -117,8 +118,8 @@ def on_devices(job: Job, state: TrainState):
 
 def _head(job):
     config, dataset, devices = job.config, job.dataset, job.devices
-    size, count = 'x'.join(map(str, dataset.shape)), len(dataset.source)
-    examples = f'{count:,} examples of {size}' if count else f'{size}, not prepared here'
+    shape, count = 'x'.join(map(str, dataset.shape)), len(dataset.source)
+    examples = f'{count:,} examples of {shape}' if count else f'{shape}, not prepared here'
     yield _line('data', f'{dataset.name}: {examples}')
     fsdp = config.train.fsdp or len(devices)
     driver = f'mesh of data {len(devices) // fsdp} x fsdp {fsdp}'
@@ -177,48 +178,33 @@ def _needed(compiled, held):
 
 def _memory(held, limit, title):
     total = sum(held.values())
-    of = f'of {_size(limit)}: {total / limit:.1%}' if limit else ''
+    of = f'of {size(limit)}: {total / limit:.1%}' if limit else ''
     notes = {
         'temporaries': 'activations, gradients, gathered parameters',
         'padding': 'of the above, as the device lays arrays out',
         'program': 'its code, and results besides the state',
         'copy at a save': 'of the state, on its way; with pmap on the first alone',
     }
-    rows = [(label, _size(count), notes.get(label, '')) for label, count in held.items()]
-    yield from _table('memory of each device', [*rows, (title, _size(total), of)])
+    rows = [(label, size(count), notes.get(label, '')) for label, count in held.items()]
+    yield from _table('memory of each device', [*rows, (title, size(total), of)])
 
 
 def _work(job, compiled):
     work, devices = build.flops(job.config, job.model), len(job.devices)
-    run = _operations(work * job.config.train.steps)
+    run = operations(work * job.config.train.steps)
     rows = [
-        ('operations', _operations(work), f'the whole run {run}'),
-        ('  of each device', _operations(work / devices), ''),
+        ('operations', operations(work), f'the whole run {run}'),
+        ('  of each device', operations(work / devices), ''),
     ]
     # XLA counts a loop's body once, and accumulation is one where `training.step` makes it one.
     once = job.config.train.accumulate > 1 and job.devices[0].platform != 'cpu'
     if moved := (compiled.cost_analysis() or {}).get('bytes accessed'):
         note = 'of each device' + ', the parts of accumulation counted once' * once
-        rows.append(('bytes accessed', _size(moved), note))
+        rows.append(('bytes accessed', size(moved), note))
     yield from _table('one step', rows)
 
 
 def _exchange(compiled):
     found = program.exchanged(compiled.as_text())
-    rows = [(kind, _size(c.bytes), f'by {c.count} operation(s)') for kind, c in found.items()]
+    rows = [(kind, size(c.bytes), f'by {c.count} operation(s)') for kind, c in found.items()]
     yield from _table('exchanged in a step', rows or [('nothing', '', '')])
-
-
-def _size(count):
-    return _in_units(count, {2**30: 'GiB', 2**20: 'MiB', 2**10: 'KiB'})
-
-
-def _operations(count):
-    units = {1e18: 'EFLOP', 1e15: 'PFLOP', 1e12: 'TFLOP', 1e9: 'GFLOP', 1e6: 'MFLOP'}
-    return _in_units(count, units)
-
-
-def _in_units(count, units):
-    """In the largest unit that there is at least one of, and else in the least."""
-    unit = next((unit for unit in units if count >= unit), min(units))
-    return f'{count / unit:,.2f} {units[unit]}'

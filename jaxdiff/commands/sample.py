@@ -230,8 +230,8 @@ def draw_all(
             others.pop()
         asked = (params, now, put(keys), *others)
         if not start:
-            distributed.compile_together(draw, *asked)
-        drawn = draw(*asked)
+            drawn_by = distributed.compile_together(draw, *asked)
+        drawn = drawn_by(*asked)
         images = np.asarray(multihost_utils.process_allgather(drawn, tiled=True))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
         yield images.take(range(min(batch, num - start)), axis=example_axis)

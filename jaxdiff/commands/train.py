@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import asked_for, features, latents, pictures, rollback
+from jaxdiff.commands import asked_for, features, latents, pictures, rollback, tables
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -24,6 +24,7 @@ from jaxdiff.training import (
     parallel,
     preemption,
     profile,
+    program,
     state as states,
 )
 from jaxdiff.training.throughput import Meter
@@ -130,11 +131,7 @@ def run(job: Job) -> epath.Path | None:
                 features.keep(job.kept, job.workdir)
         if job.frozen:
             job = _in_latents(job)
-        training = _training(job, made)
-        if job.traced:
-            tell = functools.partial(tqdm.write, file=sys.stderr)
-            traces = profile.of_steps(training.driver, job.workdir / 'profile', tell)
-            training = training._replace(driver=stack.enter_context(traces))
+        training = _training(job, made, _ready(job, stack))
         state = _state(job, training, step)
         _announce(job, state)
         state = _train(job, training, state, stop)
@@ -159,12 +156,32 @@ def _in_latents(job):
     return job._replace(dataset=dataset, model=model, frozen=frozen)
 
 
-def _training(job, made):
+def _ready(job, stack):
+    """What `program.ahead` does with the compiled step: tells what it takes, and traces it if so asked."""
+    tell = functools.partial(tqdm.write, file=sys.stderr)
+    traced = None
+    if job.traced:
+        traced = stack.enter_context(profile.of_steps(job.workdir / 'profile', tell))
+
+    def ready(compiled, seconds):
+        if distributed.primary():
+            work, needed = build.flops(job.config, job.model), program.memory(compiled)
+            tell(
+                f'one step: {tables.operations(work)}; on each device '
+                f'{tables.size(needed.arguments)} of state and batch and '
+                f'{tables.size(needed.temporaries)} besides; compiled in {seconds:.1f} s'
+            )
+        return traced(compiled) if traced else compiled
+
+    return ready
+
+
+def _training(job, made, ready):
     root, key = jax.random.split(jax.random.key(job.config.seed))
     init = functools.partial(build.train_state, job.config, job.model)
     step = build.train_step(job.config, job.model, key, jax.devices())
     weights = job.kept and job.kept.features.weights
-    driver = build.driver(job.config, step, jax.devices(), weights)
+    driver = program.ahead(build.driver(job.config, step, jax.devices(), weights), ready)
     like = driver.layout(jax.eval_shape(init, root))
     batches = functools.partial(
         data.batches,

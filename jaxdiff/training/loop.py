@@ -82,8 +82,6 @@ def run(
     try:
         for step in range(start + 1, steps + 1):
             batch = meter.wait(lambda: next(batches))
-            if step == start + 1:
-                distributed.compile_together(driver.step, state, batch)
             state, metrics = driver.step(state, batch)
             pending.append(metrics)
             if len(pending) > AHEAD:

@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import gzip
 import json
 import re
@@ -11,8 +12,6 @@ from typing import Any, NamedTuple
 
 import jax
 from etils import epath
-
-from jaxdiff.training.parallel import Driver
 
 # Steps before the trace, in which all is compiled and the queue fills, and steps in it.
 BEFORE, TRACED = 5, 5
@@ -30,16 +29,17 @@ class Spent(NamedTuple):
 
 
 @contextlib.contextmanager
-def of_steps(driver: Driver, folder: epath.Path, tell: Callable[[str], None]) -> Iterator[Driver]:
-    """The driver, which traces its steps BEFORE + 1 … STEPS into a folder, and sums them up there.
+def of_steps(
+    folder: epath.Path, tell: Callable[[str], None]
+) -> Iterator[Callable[[jax.stages.Compiled], Callable]]:
+    """Makes of a compiled step one that traces its runs BEFORE + 1 … STEPS into a folder, and sums them up there.
 
     Those wait for each other; what the loop does between them is in the trace, not in the sum.
     """
     done, seconds, text, tracing = 0, 0.0, '', False
 
-    def begin(state, batch):
-        nonlocal text, tracing
-        text = driver.step.lower(state, batch).compile().as_text()
+    def begin():
+        nonlocal tracing
         options = jax.profiler.ProfileOptions()
         options.python_tracer_level = 0  # a step is a handful of calls, and thousands of events
         jax.profiler.start_trace(str(folder), profiler_options=options)
@@ -56,13 +56,13 @@ def of_steps(driver: Driver, folder: epath.Path, tell: Callable[[str], None]) ->
         page.write_text(summary(found, seconds, TRACED, jax.local_device_count()))
         tell(f'{page}: where a step of {seconds / TRACED:.3f} s spends its time')
 
-    def step(state, batch):
+    def step(compiled, state, batch):
         nonlocal done, seconds
         if done == BEFORE:
-            begin(state, batch)
+            begin()
         jax.block_until_ready(state if tracing else ())
         began = time.perf_counter()
-        state, metrics = driver.step(state, batch)
+        state, metrics = compiled(state, batch)
         jax.block_until_ready((state, metrics) if tracing else ())
         seconds += time.perf_counter() - began if tracing else 0.0
         done += 1
@@ -70,8 +70,13 @@ def of_steps(driver: Driver, folder: epath.Path, tell: Callable[[str], None]) ->
             end()
         return state, metrics
 
+    def traced(compiled):
+        nonlocal text
+        text = compiled.as_text()
+        return functools.partial(step, compiled)
+
     try:
-        yield driver._replace(step=step)
+        yield traced
     finally:
         if tracing:  # the run ended within the traced steps
             jax.profiler.stop_trace()

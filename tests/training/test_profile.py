@@ -2,13 +2,12 @@
 
 import gzip
 import json
-import types
 
 import processes
 import pytest
 from etils import epath
 
-from jaxdiff.training import parallel, profile
+from jaxdiff.training import profile
 
 TEXT = """HloModule jit_step, is_scheduled=true
 
@@ -81,15 +80,13 @@ def test_a_run_is_traced_and_the_trace_summed_up(tmp_path, capsys):
 
 
 def test_a_run_that_ends_within_the_traced_steps_says_so(tmp_path):
-    told, driver = [], lambda state, batch: (state, {})
-    driver.lower = lambda *_: types.SimpleNamespace(
-        compile=lambda: types.SimpleNamespace(as_text=lambda: TEXT)
-    )
-    drivers = parallel.Driver(None, None, None, driver, None)
+    told, compiled = [], lambda state, batch: (state, {})
+    compiled.as_text = lambda: TEXT
     with pytest.raises(KeyboardInterrupt):
-        with profile.of_steps(drivers, epath.Path(tmp_path / 'profile'), told.append) as traced:
+        with profile.of_steps(epath.Path(tmp_path / 'profile'), told.append) as traced:
+            step = traced(compiled)
             for _ in range(profile.BEFORE + 1):
-                traced.step(0, 0)
+                step(0, 0)
             raise KeyboardInterrupt
     (line,) = told
     assert 'ended early' in line

@@ -5,7 +5,7 @@ import jax.numpy as jnp
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from jaxdiff.training import program
+from jaxdiff.training import parallel, program
 
 
 def compiled(f, *shapes, devices=8):
@@ -146,3 +146,31 @@ def test_what_a_program_needs():
     assert kept.arguments == donated.arguments == size
     assert (kept.results, donated.results) == (size, 0)
     assert kept.temporaries >= size
+
+
+@pytest.mark.parametrize('kind', ['pmap', 'mesh'])
+def test_a_step_compiled_ahead_is_told_once_and_takes_no_other_shape(kind):
+    def step(state, batch, **_):
+        return state + batch['x'].sum(), {'total': batch['x'].sum()}
+
+    devices, told = jax.local_devices()[:2], []
+    driver = {'pmap': parallel.pmap, 'mesh': functools.partial(parallel.mesh, fsdp=1)}[kind](
+        step, devices
+    )
+
+    def ready(compiled, seconds):
+        told.append((program.memory(compiled).arguments, seconds))
+        return compiled
+
+    ahead = program.ahead(driver, ready)
+    state = jax.device_put(jnp.zeros(3), parallel.shardings(driver.layout(jnp.zeros(3))))
+    state = ahead.put_state(state)
+    assert not told
+    for _ in range(3):
+        state, metrics = ahead.step(state, ahead.put_batch({'x': jnp.ones((8, 2))}))
+    assert [of > 0 and seconds > 0 for of, seconds in told] == [True]
+    each = {'pmap': 8.0, 'mesh': 16.0}[kind]  # pmap: of a device's own rows
+    assert ahead.get(state).tolist() == [3 * each] * 3
+    with pytest.raises(TypeError):
+        ahead.step(state, ahead.put_batch({'x': jnp.ones((4, 2))}))
+    assert len(told) == 1
