@@ -30,7 +30,8 @@ class Memory(NamedTuple):
 def ahead(driver: Driver, ready: Callable[[jax.stages.Compiled, float], Callable]) -> Driver:
     """The driver, its step compiled before it first runs, once.
 
-    A batch or a state of another shape, dtype or placement is an error, not another compilation.
+    In one process a batch or a state of another shape, dtype or placement is an error, not another
+    compilation.
 
     Args:
       ready: called as ready(compiled step, seconds that it took), gives what is called from then on.
@@ -41,7 +42,9 @@ def ahead(driver: Driver, ready: Callable[[jax.stages.Compiled, float], Callable
         if not found:
             began = time.monotonic()
             compiled = distributed.compile_together(driver.step, state, batch)
-            found.append(ready(compiled, time.monotonic() - began))
+            run = ready(compiled, time.monotonic() - began)
+            # Of many processes pmap's compiled step would take the arrays of all, not this one's own.
+            found.append(run if jax.process_count() == 1 else driver.step)
         return found[0](state, batch)
 
     return driver._replace(step=step)
