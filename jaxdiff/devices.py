@@ -12,6 +12,7 @@ TUNABLES = {  # of glibc's malloc
     'trim_threshold': 2**34,  # bytes free at the heap's end before the kernel gets them back
     'top_pad': 2**26,  # bytes by which the heap grows
 }
+_AGAIN = 'JAXDIFF_STARTED_AGAIN'
 
 
 def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None = None) -> None:
@@ -70,10 +71,15 @@ def keep_memory() -> None:
 
     Must be the first thing that a process does.
     """
-    if {'GLIBC_TUNABLES', 'LD_PRELOAD'} & os.environ.keys() or not glibc():
+    if {'GLIBC_TUNABLES', 'LD_PRELOAD', _AGAIN} & os.environ.keys() or not glibc():
         return
-    os.environ['GLIBC_TUNABLES'] = ':'.join(f'glibc.malloc.{k}={v}' for k, v in TUNABLES.items())
-    os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])
+    tunables = ':'.join(f'glibc.malloc.{name}={value}' for name, value in TUNABLES.items())
+    # The mark stays where glibc takes its tunables away, as of a python with capabilities.
+    environment = os.environ | {'GLIBC_TUNABLES': tunables, _AGAIN: '1'}
+    try:
+        os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
+    except OSError:  # forbidden, or no such file: it goes on as it is
+        return
 
 
 def glibc() -> bool:

@@ -95,7 +95,7 @@ def again(**environment):
 @pytest.fixture
 def plain(monkeypatch):
     """An environment that says nothing of the allocator."""
-    for name in ('GLIBC_TUNABLES', 'LD_PRELOAD'):
+    for name in ('GLIBC_TUNABLES', 'LD_PRELOAD', devices._AGAIN):
         monkeypatch.delenv(name, raising=False)
 
 
@@ -118,6 +118,19 @@ def test_an_allocator_that_the_user_chose_stands(plain, name):
 
 def test_another_c_library_is_left_as_it_is(plain, monkeypatch):
     monkeypatch.setattr(os, 'confstr', lambda name: None)
-    monkeypatch.setattr(os, 'execv', lambda *_: pytest.fail('started again'))
+    monkeypatch.setattr(os, 'execve', lambda *_: pytest.fail('started again'))
     devices.keep_memory()
     assert 'GLIBC_TUNABLES' not in os.environ
+
+
+@pytest.mark.skipif(not devices.glibc(), reason='another C library')
+def test_a_command_that_cannot_start_again_goes_on_as_it_is(plain, monkeypatch, tmp_path):
+    monkeypatch.setattr('sys.executable', str(tmp_path / 'removed'))
+    devices.keep_memory()
+    assert not {'GLIBC_TUNABLES', devices._AGAIN} & os.environ.keys()
+
+
+@pytest.mark.skipif(not devices.glibc(), reason='another C library')
+def test_it_starts_again_once_even_where_the_tunables_are_taken_away(plain):
+    lines, _ = again(**{devices._AGAIN: '1'})
+    assert len(lines) == 2 and lines[1].startswith('None')

@@ -165,15 +165,25 @@ def _ready(job, stack):
 
     def ready(compiled, seconds):
         if distributed.primary():
-            work, needed = build.flops(job.config, job.model), program.memory(compiled)
+            needed = program.memory(compiled)
             tell(
-                f'one step: {tables.operations(work)}; on each device '
+                f'one step: {_operations(job)}on each device '
                 f'{tables.size(needed.arguments)} of state and batch and '
                 f'{tables.size(needed.temporaries)} besides; compiled in {seconds:.1f} s'
             )
         return traced(compiled) if traced else compiled
 
     return ready
+
+
+def _operations(job):
+    """What a step computes; nothing where that would keep others waiting, or there is no CPU to ask."""
+    if jax.process_count() > 1:
+        return ''
+    try:
+        return f'{tables.operations(build.flops(job.config, job.model))}; '
+    except RuntimeError:  # JAX_PLATFORMS names accelerators alone
+        return ''
 
 
 def _training(job, made, ready):
