@@ -157,7 +157,7 @@ def _in_latents(job):
 
 
 def _ready(job, stack):
-    """What `program.ahead` does with the compiled step: tells what it takes, and traces it if so asked."""
+    """What `parallel.ahead` does with the compiled step: tells what it takes, and traces it if so asked."""
     tell = functools.partial(tqdm.write, file=sys.stderr)
     traced = None
     if job.traced:
@@ -191,7 +191,7 @@ def _training(job, made, ready):
     init = functools.partial(build.train_state, job.config, job.model)
     step = build.train_step(job.config, job.model, key, jax.devices())
     weights = job.kept and job.kept.features.weights
-    driver = program.ahead(build.driver(job.config, step, jax.devices(), weights), ready)
+    driver = parallel.ahead(build.driver(job.config, step, jax.devices(), weights), ready)
     like = driver.layout(jax.eval_shape(init, root))
     batches = functools.partial(
         data.batches,

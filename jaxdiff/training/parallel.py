@@ -1,5 +1,6 @@
 """How a pure step is spread over the devices of one process or many."""
 
+import time
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from jaxdiff import distributed
 
 # Arrays with fewer elements stand on every device: moving them costs more than keeping them.
 SHARDED_FROM = 2**10
@@ -125,6 +128,30 @@ def mesh(
 
     get = jax.jit(lambda tree: jax.tree.map(jnp.copy, tree))
     return Driver(layout, lambda state: state, put_batch, jax.jit(step, donate_argnums=0), get)
+
+
+def ahead(driver: Driver, ready: Callable[[jax.stages.Compiled, float], Callable]) -> Driver:
+    """The driver, its step compiled before it first runs, once.
+
+    In one process a batch or a state of another shape, dtype or placement is an error, not another
+    compilation.
+
+    Args:
+      ready: called as ready(compiled step, seconds that it took), gives what is called from then
+        on; of many processes the step itself is.
+    """
+    found = []
+
+    def step(state, batch):
+        if not found:
+            began = time.monotonic()
+            compiled = distributed.compile_together(driver.step, state, batch)
+            run = ready(compiled, time.monotonic() - began)
+            # Of many processes pmap's compiled step would take the arrays of all, not this one's own.
+            found.append(run if jax.process_count() == 1 else driver.step)
+        return found[0](state, batch)
+
+    return driver._replace(step=step)
 
 
 def mesh_of(devices: Sequence[jax.Device], fsdp: int) -> Mesh:

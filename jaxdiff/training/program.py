@@ -1,19 +1,15 @@
 """What a compiled program asks of each device: memory, and exchange with the others.
 
 Read from XLA's own analysis, and from the text of the program as it stands after all passes.
+Nothing is executed here.
 """
 
 import collections
 import math
 import re
-import time
-from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
-
-from jaxdiff import distributed
-from jaxdiff.training.parallel import Driver
 
 KINDS = ('all-reduce', 'all-gather', 'reduce-scatter', 'all-to-all', 'collective-permute')
 
@@ -25,29 +21,6 @@ class Memory(NamedTuple):
     results: int  # that don't take the place of arguments
     temporaries: int
     code: int
-
-
-def ahead(driver: Driver, ready: Callable[[jax.stages.Compiled, float], Callable]) -> Driver:
-    """The driver, its step compiled before it first runs, once.
-
-    In one process a batch or a state of another shape, dtype or placement is an error, not another
-    compilation.
-
-    Args:
-      ready: called as ready(compiled step, seconds that it took), gives what is called from then on.
-    """
-    found = []
-
-    def step(state, batch):
-        if not found:
-            began = time.monotonic()
-            compiled = distributed.compile_together(driver.step, state, batch)
-            run = ready(compiled, time.monotonic() - began)
-            # Of many processes pmap's compiled step would take the arrays of all, not this one's own.
-            found.append(run if jax.process_count() == 1 else driver.step)
-        return found[0](state, batch)
-
-    return driver._replace(step=step)
 
 
 def memory(compiled: jax.stages.Compiled) -> Memory:

@@ -162,7 +162,7 @@ def test_a_step_compiled_ahead_is_told_once_and_takes_no_other_shape(kind):
         told.append((program.memory(compiled).arguments, seconds))
         return compiled
 
-    ahead = program.ahead(driver, ready)
+    ahead = parallel.ahead(driver, ready)
     state = jax.device_put(jnp.zeros(3), parallel.shardings(driver.layout(jnp.zeros(3))))
     state = ahead.put_state(state)
     assert not told
