@@ -107,7 +107,10 @@ def get_config() -> ConfigDict:
     # Condition the network on the data's labels, 'class', its captions, 'text', both, 'class+text',
     # or '' for an unconditional model.
     config.net.condition = 'class'
-    # Of the U-Net: width of the first level, and each level's multiple of it.
+    # Of the U-Net: whose it is, 'ddpm', 'ddpm++' or 'ncsn++' (Song et al.'s), 'adm' (Dhariwal and
+    # Nichol's) or 'vdm'; what that changes is said by `nets.unet.Style`.
+    config.net.style = 'ddpm'
+    # Width of its first level, and each level's multiple of it.
     config.net.channels = 32
     config.net.multipliers = (1, 2)
     # Residual blocks per level.
@@ -121,7 +124,7 @@ def get_config() -> ConfigDict:
     config.net.depth = 8
     config.net.mlp_ratio = 4.0
     config.net.positions = 'rotary'
-    # Of both: heads of the attention.
+    # Of both: heads of the attention; 0, of the U-Net, is one for every 64 channels.
     config.net.heads = 1
     config.net.dropout = 0.0
     # Compute in 'float32' or 'bfloat16'; parameters and statistics are float32 in both. 'float64'

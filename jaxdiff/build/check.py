@@ -5,7 +5,7 @@ import sys
 import jax
 from ml_collections import ConfigDict
 
-from jaxdiff import config as configs
+from jaxdiff import config as configs, nets
 from jaxdiff.build import names
 from jaxdiff.build.check_sampling import check_sampling
 from jaxdiff.training import posthoc
@@ -23,6 +23,7 @@ CHOICES = {
     'task': ('', *names.DEGRADATIONS),
     'autoencoder.kind': ('kl', 'vq'),
     'net.name': tuple(names.NETS),
+    'net.style': tuple(nets.STYLES),
     'net.condition': ('', 'class', 'text', 'class+text'),
     'net.positions': ('sincos', 'rotary'),
     'text.encoder': ('trained', 'minilm', 'clip'),
@@ -88,7 +89,7 @@ RANGES = {
     'text.heads': (1, None),
     'text.skip': (0, None),
     'net.blocks': (1, None),
-    'net.heads': (1, None),
+    'net.heads': (0, None),
     'net.dropout': (0, 0.99),
     'optimizer.learning_rate': (0, None),
     'optimizer.warmup': (0, None),
@@ -171,6 +172,10 @@ def check(config: ConfigDict) -> None:
         )
     if config.net.dtype == 'float64' and not jax.config.jax_enable_x64:
         raise ValueError("net.dtype='float64' needs the environment variable JAX_ENABLE_X64=1")
+    if nets.STYLES[config.net.style].fourier and config.diffusion.embedding != 'logsnr':
+        raise ValueError(f"net.style={config.net.style!r} needs diffusion.embedding='logsnr'")
+    if not config.net.heads and config.net.name != 'unet':
+        raise ValueError("net.heads=0, one for every 64 channels, needs net.name='unet'")
     for width in config.ema.profiles:
         posthoc.gamma(width)  # refuses what can't be
     if len(set(config.ema.profiles)) < len(config.ema.profiles):

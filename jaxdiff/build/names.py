@@ -167,6 +167,7 @@ def _unet(c, shape, **options):
         multipliers=c.multipliers,
         blocks=c.blocks,
         attention=c.attention,
+        style=c.style,
         **options,
     )
 

@@ -56,7 +56,7 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
     Args:
       x: [b, n, c].
       source: [b, m, d], what is attended to; x itself for self-attention.
-      heads: the number of heads.
+      heads: the number of heads; 0 is one for every 64 channels.
       dtype: of the computation.
       mask: [b, m] bool or None, see `attend`.
       turn: what is done to queries and keys, [b, n, heads, c / heads], such as `positions.rotate`.
@@ -69,6 +69,7 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
       ValueError: when the channels don't divide by the heads.
     """
     batch, _, channels = x.shape
+    heads = heads or max(1, channels // 64)
     if channels % heads:
         raise ValueError(
             f'attention needs channels divisible by heads, got {channels=} and heads={heads}'
@@ -84,13 +85,14 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
 
 
 class SelfAttention(nn.Module):
-    """x + out(attend(query(h), key(h), value(h))), h = norm(x): DDPM's attention block, every position to every other.
+    """scale * (x + out(attend(query(h), key(h), value(h)))), h = norm(x): DDPM's attention block, every position to every other.
 
-    `out` starts at zero, so the block starts as the identity.
+    `out` starts at zero, so the block starts as the identity, times the scale.
 
     Attributes:
       heads: the number of heads, which share the channels equally.
       dtype: of the computation; the statistics of the norm and the softmax are float32.
+      scale: of the sum.
 
     Raises:
       ValueError: when the channels don't divide by the heads.
@@ -98,12 +100,13 @@ class SelfAttention(nn.Module):
 
     heads: int = 1
     dtype: Any = jnp.float32
+    scale: float = 1.0
 
     @nn.compact
     def __call__(self, x):
         h = GroupNorm(self.dtype, name='norm')(x).reshape(x.shape[0], -1, x.shape[-1])
         out = multi_head(h, h, self.heads, self.dtype, out_init=nn.initializers.zeros)
-        return x + out.reshape(x.shape)
+        return (x + out.reshape(x.shape)) * self.scale
 
 
 class CrossAttention(nn.Module):

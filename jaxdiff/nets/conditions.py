@@ -6,7 +6,7 @@ import flax.linen as nn
 import jax.numpy as jnp
 from jax import Array
 
-from jaxdiff.nets.layers import default_init, sinusoidal_embedding
+from jaxdiff.nets.layers import default_init, fourier_embedding, sinusoidal_embedding
 
 
 class Text(NamedTuple):
@@ -42,7 +42,7 @@ def pooled(text):
     return jnp.sum(text.states, axis=1) / jnp.sum(text.mask, axis=1, keepdims=True)
 
 
-def told(x, noise_level, cond, *, features, width, num_classes):
+def told(x, noise_level, cond, *, features, width, num_classes, fourier=False):
     """Reads the conditions; its layers belong to the module that calls it.
 
         embedding = dense(silu(dense(sinusoidal(noise_level)))) + embed(label) + dense(pooled(text))
@@ -56,11 +56,16 @@ def told(x, noise_level, cond, *, features, width, num_classes):
       features: of the noise level, an even number.
       width: of the embedding.
       num_classes: the number of labels without the null label.
+      fourier: sees the noise level by `fourier_embedding` instead, with twice as many features.
 
     Returns:
       (x with the picture's channels after its own, the embedding [b, width] in float32 at least, Text or None).
     """
-    h = sinusoidal_embedding(jnp.broadcast_to(noise_level, x.shape[:1]), features)
+    noise_level = jnp.broadcast_to(noise_level, x.shape[:1])
+    if fourier:
+        h = fourier_embedding(noise_level, 2 * features)
+    else:
+        h = sinusoidal_embedding(noise_level, features)
     h = nn.Dense(width, kernel_init=default_init, name='noise_dense_0')(h)
     h = nn.Dense(width, kernel_init=default_init, name='noise_dense_1')(nn.silu(h))
     text = None

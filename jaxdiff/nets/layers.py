@@ -1,4 +1,4 @@
-"""Layers that the networks share: noise-level embedding, group normalisation, dropout, resampling.
+"""Layers that the networks share: noise-level embeddings, group normalisation, dropout, resampling.
 
 Arrays are channels last, [b, *spatial, c], with any number of spatial axes, so every layer serves audio, images and
 volumes alike. Parameters are made in float32 whatever the dtype of the computation.
@@ -10,6 +10,7 @@ from typing import Any
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from jaxdiff.nets import convolve
 
@@ -34,6 +35,28 @@ def sinusoidal_embedding(noise_level, width):
     """
     frequencies = 1e-4 ** jnp.linspace(0.0, 1.0, width // 2)
     angles = noise_level.astype(at_least_single(noise_level.dtype))[:, None] * frequencies
+    return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
+
+
+def fourier_embedding(noise_level, width, scale=16.0):
+    """The noise level seen through sines and cosines of random frequencies, the same in every network.
+
+        u = (500 - noise_level) / 50, log(sigma / alpha) of `denoiser.logsnr_embedding`
+        f_i ~ N(0, scale^2), i = 1 .. width / 2;  [sin(2 pi f_i u), cos(2 pi f_i u)]
+
+    Args:
+      noise_level: [b], of that embedding.
+      width: the even number of features.
+
+    Returns:
+      [b, width], float32.
+
+    References:
+      Song et al. 2021, Score-Based Generative Modeling through SDEs, appendix H.1, after Tancik et al. 2020.
+    """
+    frequencies = np.random.default_rng(0).normal(0.0, scale, width // 2).astype(np.float32)
+    u = (500.0 - noise_level.astype(at_least_single(noise_level.dtype))) / 50.0
+    angles = 2 * np.pi * u[:, None] * frequencies
     return jnp.concatenate([jnp.sin(angles), jnp.cos(angles)], axis=-1)
 
 
