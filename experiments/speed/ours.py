@@ -14,6 +14,7 @@ from jaxdiff import config as configs, devices
 
 def main() -> None:
     """Compiles, compares, and works."""
+    devices.keep_memory()  # as the command does
     case, folder = cases.CASES[sys.argv[1]], pathlib.Path(sys.argv[2])
     flags = {f'net.{key}': value for key, value in case.net.items()}
     flags |= {'data.name': '', 'train.batch_size': case.batch}

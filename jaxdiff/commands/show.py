@@ -165,6 +165,8 @@ def _changes(made):
     stands = json.loads(config.read_text()) if config.exists() else made['run']['config']
     stands = configs.flat(configs.loads(json.dumps(stands)))
     wanted = {f'sample.{key}': value for key, value in made['sample'].items()} | made['changed']
+    if made.get('words_left_out'):
+        wanted.pop('sample.prompts', None)  # emptied, and told by --prompt
     return [
         f'--config.{key}={value}'
         for key, value in wanted.items()

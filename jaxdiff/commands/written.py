@@ -41,7 +41,10 @@ def write(
 def picture(samples: np.ndarray, labels: np.ndarray | None, prompts: list[str] = ()) -> np.ndarray:
     """The grid of (at most 1,024) samples; labels, or prompts, that come in turn stand in columns."""
     kinds = len(set(prompts)) if prompts else 0 if labels is None else len(set(labels.tolist()))
-    columns = kinds if 4 <= kinds <= 20 and len(samples) >= kinds else None
+    columns = None
+    if 2 <= kinds <= 20 and len(samples) >= kinds:
+        square = len(samples[:1024]) ** 0.5
+        columns = kinds * max(1, round(square / kinds))
     return grid.tile(samples[:1024], columns)
 
 

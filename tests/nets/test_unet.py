@@ -42,9 +42,21 @@ def test_starts_at_zero_so_the_first_loss_is_one(spatial_dims):
     assert abs(float(jnp.mean((y - eps) ** 2)) - 1.0) < 5 * (2 / eps.size) ** 0.5
 
 
-@pytest.mark.parametrize('spatial_dims', [1, 2, 3])
-def test_gradient_reaches_every_parameter(spatial_dims):
-    net = UNet(3, spatial_dims=spatial_dims, num_classes=1, **TINY)
+@pytest.mark.parametrize('style', ['ddpm++', 'ncsn++', 'adm', 'vdm'])
+def test_every_style_starts_as_a_new_net_should(style):
+    """At zero, or as the identity where it sees waves and adds x."""
+    net = UNet(3, style=style, **TINY)
+    x, noise_level, cond = plain_inputs(2, 8, 8, 3)
+    y, _ = jit(net.init_with_output)(jax.random.key(0), x, noise_level, cond)
+    np.testing.assert_array_equal(y, x if style == 'vdm' else 0.0)
+
+
+@pytest.mark.parametrize(
+    'spatial_dims, style',
+    [(1, 'ddpm'), (2, 'ddpm'), (3, 'ddpm'), (2, 'ddpm++'), (1, 'ncsn++'), (2, 'adm'), (2, 'vdm')],
+)
+def test_gradient_reaches_every_parameter(spatial_dims, style):
+    net = UNet(3, spatial_dims=spatial_dims, num_classes=1, style=style, **TINY)
     x, noise_level, _ = plain_inputs(2, *(8, 12, 4)[:spatial_dims], 3)
     cond = {'label': jnp.array([0, 1])}
     params = trained(net, x, noise_level, cond)
@@ -96,6 +108,21 @@ def test_vmap_and_pmap_agree_with_the_batch():
     close(alone(x, noise_level), y)
     one_device = jax.pmap(lambda x, t: net.apply(params, x, t, {}), devices=jax.devices()[:1])
     close(one_device(x[None], noise_level[None])[0], y)
+
+
+def test_a_head_for_every_64_channels():
+    net = UNet(3, channels=64, multipliers=(1, 2), blocks=1, attention=(8, 4), heads=0)
+    x, noise_level, cond = plain_inputs(1, 8, 8, 3)
+    params = trained(net, x, noise_level, cond)
+    found = jit(net.apply)(params, x, noise_level, cond)
+    one_head = jit(net.clone(heads=1).apply)(params, x, noise_level, cond)
+    assert np.abs(found - one_head).max() > 1e-4  # the second level has two
+    narrow = net.clone(multipliers=(1, 1))
+    params = trained(narrow, x, noise_level, cond)
+    close(
+        jit(narrow.apply)(params, x, noise_level, cond),
+        jit(narrow.clone(heads=1).apply)(params, x, noise_level, cond),
+    )
 
 
 def test_remat_changes_neither_parameters_nor_gradients():
@@ -150,6 +177,7 @@ def test_refuses_conditions_that_it_does_not_take(num_classes, cond):
         (dict(spatial_dims=1), 'x must be'),
         (dict(channels=7), 'channels must be even and positive'),
         (dict(dropout=1.0), 'dropout must be in'),
+        (dict(style='biggan'), 'style must be one of'),
         (dict(multipliers=(1, 1, 1, 1, 1)), 'instead of 8 use 16'),
     ],
 )
