@@ -15,16 +15,11 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from ml_collections import ConfigDict
 
 from jaxdiff import build, data
-from jaxdiff.commands import features, latents
+from jaxdiff.commands import features, latents, memory
 from jaxdiff.commands.tables import operations, size
 from jaxdiff.data.describe import describe
 from jaxdiff.training import hardware, parallel, program
 from jaxdiff.training.state import TrainState
-
-_ADVICE = (
-    'give a smaller train.batch_size or more train.accumulate, net.remat=True, '
-    "net.dtype='bfloat16', or more devices with train.parallel='mesh' and train.fsdp"
-)
 
 
 class Job(NamedTuple):
@@ -71,12 +66,11 @@ def run(job: Job) -> Iterator[str]:
     step, state, batch = on_devices(job, state)
     held, limit = _held(state, batch), hardware.memory(job.devices[0])
     try:
-        compiled = step.lower(state, batch).compile()
-    except jax.errors.JaxRuntimeError as error:
-        if 'RESOURCE_EXHAUSTED' not in str(error):
-            raise
+        with memory.advised():
+            compiled = step.lower(state, batch).compile()
+    except MemoryError:
         yield from _memory(held, limit, 'before temporaries')
-        raise MemoryError(f'{str(error).splitlines()[0].rstrip(".")}: {_ADVICE}') from None
+        raise
     yield from _work(job, compiled)
     held |= _needed(compiled, sum(held.values()))
     held['copy at a save'] = program.device_bytes(state)
@@ -85,7 +79,7 @@ def run(job: Job) -> Iterator[str]:
     if limit and sum(held.values()) > limit:
         raise MemoryError(
             f'a step beside a save needs {size(sum(held.values()))} of each device, it has {size(limit)}: '
-            f'{_ADVICE}'
+            f'{memory.ADVICE}'
         )
 
 

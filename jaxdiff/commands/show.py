@@ -50,7 +50,7 @@ def text(file: str, made: dict) -> str:
     for of in made.get('runs') or [{'run': trained(made)}]:
         where = f'{of["workdir"]}, ' if 'workdir' in of else ''
         rows.append(('run', where + _run(of['run'])))
-    rows += [(key, _words(made[key])) for key in _SHOWN if made.get(key) not in (None, [], {})]
+    rows += [(key, words) for key in _SHOWN if (words := _words(made.get(key)))]
     for name, guide in (made.get('guides') or {}).items():
         rows.append((name, f'{guide["workdir"]}, step {guide["step"]}, {guide["parameters"]}'))
     if made.get('words_left_out'):
@@ -240,10 +240,14 @@ def commit(made: dict) -> str:
 
 
 def _words(value):
+    """A value in words; none for what is not there."""
     if isinstance(value, dict):
-        return '; '.join(f'{key} {_words(inner)}' for key, inner in value.items())
+        told = {key: _words(inner) for key, inner in value.items()}
+        return '; '.join(f'{key} {words}' for key, words in told.items() if words)
     if isinstance(value, list):
-        return ', '.join(_words(inner) for inner in value)
+        return ', '.join(filter(None, map(_words, value)))
+    if value is None or value is False:
+        return ''
     return f'{value:.4g}' if isinstance(value, float) else str(value)
 
 

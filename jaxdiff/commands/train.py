@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 from tqdm import tqdm
 
 from jaxdiff import build, config as configs, data, distributed, manifest
-from jaxdiff.commands import asked_for, features, latents, pictures, rollback, tables
+from jaxdiff.commands import asked_for, features, latents, memory, pictures, rollback, tables
 from jaxdiff.commands.folder import alone, check_shared, check_writable
 from jaxdiff.training import (
     checkpoint,
@@ -134,7 +134,8 @@ def run(job: Job) -> epath.Path | None:
         training = _training(job, made, _ready(job, stack))
         state = _state(job, training, step)
         _announce(job, state)
-        state = _train(job, training, state, stop)
+        with memory.advised():
+            state = _train(job, training, state, stop)
         if (stands := int(state.step)) < job.config.train.steps:
             where = f'saved step {stands}; the same command goes on from it'
             if not stands:
@@ -177,13 +178,17 @@ def _ready(job, stack):
 
 
 def _operations(job):
-    """What a step computes; nothing where that would keep others waiting, or there is no CPU to ask."""
-    if jax.process_count() > 1:
-        return ''
+    """What a step computes; nothing where that would keep others waiting, or isn't known."""
+    counted = None if jax.process_count() > 1 else _flops(job)
+    return f'{tables.operations(counted)}; ' if counted else ''
+
+
+def _flops(job):
+    """The operations of a step; None where JAX_PLATFORMS names accelerators alone, and no CPU counts them."""
     try:
-        return f'{tables.operations(build.flops(job.config, job.model))}; '
-    except RuntimeError:  # JAX_PLATFORMS names accelerators alone
-        return ''
+        return build.flops(job.config, job.model)
+    except RuntimeError:
+        return None
 
 
 def _training(job, made, ready):
@@ -257,7 +262,7 @@ def _stretch(job, training, state, stop):
             state,
             data.stream(batches, start),
             training.driver,
-            Meter(config.train.batch_size, lambda: build.flops(config, job.model)),
+            Meter(config.train.batch_size, lambda: _flops(job)),
             steps=config.train.steps,
             log_every=config.train.log_every,
             checkpoint_every=config.train.checkpoint_every,

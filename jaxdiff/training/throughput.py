@@ -25,15 +25,15 @@ _PEAK = {
 class Meter:
     """Counts steps, and the time that they wait for data, between two readings.
 
-    `flops()` counts the operations of one global step; asked only where the peak is known.
+    `flops()` counts the operations of one global step, None where it can't; asked only where the peak
+    is known.
     """
 
-    def __init__(self, batch_size: int, flops: Callable[[], float]):
+    def __init__(self, batch_size: int, flops: Callable[[], float | None]):
         peak = _PEAK.get(jax.local_devices()[0].device_kind)
+        counted = flops() if peak else None
         self._batch_size = batch_size
-        self._share = peak and flops() / (
-            peak * jax.device_count()
-        )  # of peak, at one step a second
+        self._share = counted and counted / (peak * jax.device_count())  # at one step a second
         self.restart()
 
     def restart(self) -> None:

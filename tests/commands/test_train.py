@@ -164,6 +164,22 @@ def test_the_share_of_peak_counts_the_models_operations(monkeypatch):
     assert found['flop_share_of_peak'] == pytest.approx(share)
 
 
+def test_the_share_of_peak_is_left_out_where_operations_are_not_counted(monkeypatch):
+    monkeypatch.setitem(throughput._PEAK, 'cpu', 1e12)
+    meter = throughput.Meter(32, lambda: None)
+    meter.wait(dict)
+    assert 'flop_share_of_peak' not in meter.read()
+
+
+def test_too_little_memory_is_told_in_one_line(tmp_path, monkeypatch):
+    def run(*_, **__):
+        raise jax.errors.JaxRuntimeError('RESOURCE_EXHAUSTED: Out of memory.\nAnd more.')
+
+    monkeypatch.setattr(train.loop, 'run', run)
+    with pytest.raises(MemoryError, match='^RESOURCE_EXHAUSTED: Out of memory: give [^\n]*$'):
+        start(tmp_path / 'run')
+
+
 SMALL = {'net.channels': '32', 'net.multipliers': '(1, 2)', 'net.blocks': '1'}
 AT_THE_LAST = {'net.attention': '(14,)'}  # in full there is a third level, of 7
 STAND_IN = {'codec.name': 'pixels'}  # of the latents' shape
