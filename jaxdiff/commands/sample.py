@@ -104,6 +104,10 @@ def prepare(
     if given and not (labels or leads.classifier):
         chosen = asked_for.no_labels(trained.model, trained.config, c.num)
     told = chosen if trained.model.num_classes else None
+    if prompts and not any(prompts):
+        raise ValueError(
+            '--prompt is empty: write something, or leave it out to draw without a text'
+        )
     if c.weights:
         texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:

@@ -87,7 +87,7 @@ def _sample(made):
     left_out = made.get('words_left_out', ())
     for flag, words in (('prompt', made.get('prompts')), ('negative', made.get('negative'))):
         words = [words] if isinstance(words, str) else words or ()
-        out += [f'--{flag}', *words] if words else []
+        out += [f'--{flag}', *words] if any(words) else []
         out += [f'--{flag}', _LEFT_OUT] if f'{flag}' in left_out else []
     images = made.get('images') or {}
     for flag, given in (('image', images.get('files')), ('mask', images.get('mask'))):

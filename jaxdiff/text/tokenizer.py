@@ -106,7 +106,7 @@ def _tokenizer(pieces, vocabulary, length, special, name):
                 shown = text if len(text) <= 60 else f'{text[:60]}…'
                 raise ValueError(
                     f'the text {shown!r} has {full} tokens, and the context holds {length}: '
-                    'shorten it, or allow it to be cut (truncate)'
+                    'shorten it'
                 )
             if text.strip() and full > special:
                 tokens[i, : len(ids)], mask[i, : len(ids)] = ids, True

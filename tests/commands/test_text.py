@@ -101,6 +101,7 @@ def test_prompts_with_weights_are_all_in_each_sample(run, tmp_path):
     'options, message',
     [
         ({'prompts': ['red', ' ']}, 'text 2 of 2 is empty'),
+        ({'prompts': ['']}, '--prompt is empty'),
         ({'prompts': ['x' * 30]}, 'has 32 tokens, and the context holds 24'),
         ({'negative': ''}, 'text 1 of 1 is empty'),
         ({'labels': ['1']}, '--label: this model is'),
