@@ -255,6 +255,10 @@ def get_config() -> ConfigDict:
     config.sample.order = 2
     # Noise that 'heun_stochastic' puts back, over all steps.
     config.sample.churn = 40.0
+    # The noise levels sigma / alpha between which it does, and the factor of that noise.
+    config.sample.s_min = 0.0
+    config.sample.s_max = 1e9
+    config.sample.s_noise = 1.0
     # Langevin steps that 'predictor_corrector' takes after each step, and their size.
     config.sample.corrections = 1
     config.sample.snr = 0.16

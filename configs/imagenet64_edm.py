@@ -13,7 +13,7 @@ from jaxdiff.configs import cifar10_edm
 
 
 def get_config():
-    """The settings of Karras et al. 2022, tables 5 and 7, but for the noise levels between which S_churn acts."""
+    """The settings of Karras et al. 2022, table 5 and appendix F, and of their code; see also `cifar10_edm`."""
     config = cifar10_edm.get_config()
     config.data.name = 'imagenet2012'
     config.data.image_size = 64
@@ -28,6 +28,7 @@ def get_config():
     config.net.dropout = 0.1
     config.optimizer.learning_rate = 1e-4
     config.optimizer.warmup = 2_441  # 10 million images
+    config.optimizer.eps = 1e-8 / 12_288
     config.ema.decay = 0.999943  # half after 50 million images
     config.train.batch_size = 4096
     config.train.steps = 610_352  # 2,500 million images
@@ -35,4 +36,7 @@ def get_config():
     config.sample.sampler = 'heun_stochastic'
     config.sample.steps = 256
     config.sample.churn = 40.0
+    config.sample.s_min = 0.05
+    config.sample.s_max = 50.0
+    config.sample.s_noise = 1.003
     return config

@@ -114,6 +114,9 @@ RANGES = {
     'sample.eta': (0, 1),
     'sample.order': (1, 3),
     'sample.churn': (0, None),
+    'sample.s_min': (0, None),
+    'sample.s_max': (0, None),
+    'sample.s_noise': (1e-6, None),
     'sample.corrections': (1, None),
     'sample.snr': (1e-6, 0.999999),
     'sample.langevin_steps': (1, None),
@@ -172,10 +175,7 @@ def check(config: ConfigDict) -> None:
         )
     if config.net.dtype == 'float64' and not jax.config.jax_enable_x64:
         raise ValueError("net.dtype='float64' needs the environment variable JAX_ENABLE_X64=1")
-    if nets.STYLES[config.net.style].fourier and config.diffusion.embedding != 'logsnr':
-        raise ValueError(f"net.style={config.net.style!r} needs diffusion.embedding='logsnr'")
-    if not config.net.heads and config.net.name != 'unet':
-        raise ValueError("net.heads=0, one for every 64 channels, needs net.name='unet'")
+    _check_net(config)
     for width in config.ema.profiles:
         posthoc.gamma(width)  # refuses what can't be
     if len(set(config.ema.profiles)) < len(config.ema.profiles):
@@ -206,6 +206,18 @@ def check(config: ConfigDict) -> None:
     _check_diffusion(config.diffusion)
     _check_loss(config)
     check_sampling(config)
+
+
+def _check_net(config):
+    c = config.net
+    if c.name != 'unet' and not c.heads:
+        raise ValueError("net.heads=0, one for every 64 channels, needs net.name='unet'")
+    told = config.diffusion.embedding
+    if config.model == 'diffusion' and c.name == 'unet' and nets.STYLES[c.style].fourier:
+        if told != 'logsnr':
+            raise ValueError(
+                f"net.style={c.style!r} needs diffusion.embedding='logsnr', got {told!r}"
+            )
 
 
 def _check_autoencoder(config):

@@ -22,7 +22,11 @@ def features_of(model: Model) -> Callable[[Any, Array], list[Array]]:
     net = model.net.clone(remat=False)
 
     def chosen(module, method):
-        return isinstance(module, ResidualBlock) and module.name.startswith('down_')
+        return (
+            isinstance(module, ResidualBlock)
+            and module.name.startswith('down_')
+            and not module.resize
+        )
 
     def apply(params, x):
         cond = {}

@@ -104,7 +104,9 @@ SAMPLERS = {
     'euler_ancestral': lambda s, c: samplers.euler_ancestral(s),
     'euler_maruyama': lambda s, c: samplers.euler_maruyama(s),
     'heun': lambda s, c: samplers.heun(s, c.variable),
-    'heun_stochastic': lambda s, c: samplers.heun_stochastic(s, c.churn),
+    'heun_stochastic': lambda s, c: samplers.heun_stochastic(
+        s, c.churn, c.s_min, c.s_max, c.s_noise
+    ),
     'ode_adaptive': lambda s, c: samplers.ode_adaptive(s, c.tolerance, c.tolerance),
     'predictor_corrector': lambda s, c: samplers.predictor_corrector(
         s, corrections=c.corrections, snr=c.snr

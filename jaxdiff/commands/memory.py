@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import jax
 
 ADVICE = (
-    'give a smaller train.batch_size or more train.accumulate, net.remat=True, '
+    'give a smaller train.batch_size (of samples, sample.batch_size) or more train.accumulate, net.remat=True, '
     "net.dtype='bfloat16', or more devices with train.parallel='mesh' and train.fsdp"
 )
 

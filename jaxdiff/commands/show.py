@@ -245,7 +245,7 @@ def _words(value):
         told = {key: _words(inner) for key, inner in value.items()}
         return '; '.join(f'{key} {words}' for key, words in told.items() if words)
     if isinstance(value, list):
-        return ', '.join(filter(None, map(_words, value)))
+        return ', '.join(_words(inner) for inner in value if inner is not None)
     if value is None or value is False:
         return ''
     return f'{value:.4g}' if isinstance(value, float) else str(value)

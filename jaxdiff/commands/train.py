@@ -119,8 +119,10 @@ def run(job: Job) -> epath.Path | None:
     Raises:
       OSError: what can't be written.
       FloatingPointError: numbers that aren't finite, which no rollback helped.
+      MemoryError: more than the devices have.
     """
     with contextlib.ExitStack() as stack:
+        stack.enter_context(memory.advised())
         stack.enter_context(alone(job.workdir))
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
@@ -134,8 +136,7 @@ def run(job: Job) -> epath.Path | None:
         training = _training(job, made, _ready(job, stack))
         state = _state(job, training, step)
         _announce(job, state)
-        with memory.advised():
-            state = _train(job, training, state, stop)
+        state = _train(job, training, state, stop)
         if (stands := int(state.step)) < job.config.train.steps:
             where = f'saved step {stands}; the same command goes on from it'
             if not stands:

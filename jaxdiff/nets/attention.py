@@ -69,10 +69,11 @@ def multi_head(x, source, heads, dtype, *, mask=None, turn=lambda x: x, out_init
       ValueError: when the channels don't divide by the heads.
     """
     batch, _, channels = x.shape
-    heads = heads or max(1, channels // 64)
+    asked, heads = heads, heads or max(1, channels // 64)
     if channels % heads:
         raise ValueError(
-            f'attention needs channels divisible by heads, got {channels=} and heads={heads}'
+            f'attention needs channels divisible by heads, got {channels=} and heads={asked}'
+            + ('' if asked else f', which is {heads}')
         )
 
     def project(inputs, name):

@@ -5,7 +5,7 @@ References:
   Song et al. 2021, Score-Based Generative Modeling through SDEs, appendix H (https://arxiv.org/abs/2011.13456).
   Dhariwal & Nichol 2021, Diffusion Models Beat GANs on Image Synthesis, section 3 (https://arxiv.org/abs/2105.05233).
   Kingma et al. 2021, Variational Diffusion Models, appendix B (https://arxiv.org/abs/2107.00630).
-  Karras et al. 2022, Elucidating the Design Space, whose networks the first and the last two of these are.
+  Karras et al. 2022, Elucidating the Design Space, whose networks are DDPM++, NCSN++ and ADM.
 """
 
 from collections.abc import Callable, Sequence
@@ -139,11 +139,12 @@ class UNet(nn.Module):
     convolution of stride 2. Middle: residual block, attention, residual block. Up: `blocks + 1` residual blocks, each
     given one of the arrays kept on the way down, then nearest-neighbour upsampling and a convolution. The noise level,
     the label and the pooled text are embedded, added, and told to every residual block. Where there is a text, attention
-    to its tokens follows each self-attention. The last convolution starts at zero: a new net returns exactly 0.
+    to its tokens follows each self-attention. The last convolution starts at zero: a new net returns exactly 0
+    ('vdm': x).
 
     With the settings of CIFAR-10 (out_channels 3, dropout 0.1, the rest as the defaults, x of [b, 32, 32, 3]) it has
-    DDPM's 35,746,307 parameters. `style` makes it another paper's: 'ddpm++', 'ncsn++', 'adm' or 'vdm'; in what they
-    differ is said by `Style`.
+    DDPM's 35,746,307 parameters. All this is said of `style` 'ddpm'; in what those of other papers, 'ddpm++', 'ncsn++',
+    'adm' and 'vdm', differ from it is said by `Style`.
 
     Attributes:
       out_channels: of the result.

@@ -18,6 +18,11 @@ from jaxdiff import build, config as configs
         ({'sample.guidance': '2', 'loss.condition_dropout': '0'}, 'sample.guidance=2.0 needs'),
         ({'sample.guidance': '2', 'net.condition': ''}, 'sample.guidance=2.0 needs'),
         ({'sample.eta': '1', 'sample.sampler': 'ddpm'}, "sample.eta is DDIM's"),
+        (
+            {'net.style': 'ncsn++'},
+            "net.style='ncsn..' needs diffusion.embedding='logsnr', got 'time'",
+        ),
+        ({'net.heads': '0', 'net.name': 'dit'}, "net.heads=0, .*, needs net.name='unet'"),
         ({'net.multipliers': '()'}, 'net.multipliers must be positive'),
         (
             {'diffusion.shift': '2', 'diffusion.schedule': 've'},

@@ -260,3 +260,14 @@ def test_every_config_is_traced_in_full(name, shape, changes):
     step = build.train_step(config, model, jax.random.key(1), jax.devices())
     after, _ = jax.eval_shape(step, state, build.batch_shapes(config, model, True))
     assert jax.tree.map(lambda x: x.shape, after) == jax.tree.map(lambda x: x.shape, state)
+
+
+@pytest.mark.parametrize('name, half', [('cifar10_edm', 0.5e6), ('imagenet64_edm', 50e6)])
+def test_edm_trains_at_all_levels_that_it_samples_at_and_halves_its_average_as_published(
+    name, half
+):
+    config = configs.load(name, [])
+    sampled = config.sample.sigma_min / config.diffusion.sigma_max  # the schedule's time
+    assert config.loss.t_min < sampled
+    assert config.ema.decay ** (half / config.train.batch_size) == pytest.approx(0.5, rel=0.01)
+    assert config.optimizer.warmup * config.train.batch_size == pytest.approx(10e6, rel=1e-3)

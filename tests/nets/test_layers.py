@@ -10,6 +10,7 @@ from jaxdiff.nets.layers import (
     Dropout,
     GroupNorm,
     dense,
+    fourier_embedding,
     group_count,
     sinusoidal_embedding,
     upsample,
@@ -144,3 +145,16 @@ def test_dropout_of_nothing():
     x, keys = jnp.ones((2, 5)), jax.random.split(jax.random.key(2), 2)
     assert drop(0.5, x, None) is x
     assert drop(0.0, x, keys) is x
+
+
+def test_fourier_features_are_of_the_log_of_the_noise_at_random_frequencies():
+    """exp(i 2 pi f u) of u = log(sigma / alpha), f ~ N(0, 16^2): its mean over f is exp(-(2 pi 16 u)^2 / 2)."""
+    u = np.array([0.0, 0.004, 0.01, 1.0, -0.01], np.float32)
+    found = fourier_embedding(jnp.asarray(500 - 50 * u), 20_000)
+    sines, cosines = np.split(np.asarray(found), 2, axis=-1)
+    np.testing.assert_allclose(sines**2 + cosines**2, 1, rtol=1e-5)
+    np.testing.assert_allclose(
+        cosines.mean(-1), np.exp(-((2 * np.pi * 16 * u) ** 2) / 2), atol=0.03
+    )
+    np.testing.assert_allclose(sines[2], -sines[4], atol=1e-3)
+    assert float(np.mean(sines[2] > 0)) == pytest.approx(0.5, abs=0.03)
