@@ -38,8 +38,5 @@ def get_config():
     config.train.batch_size = 32
     config.train.steps = 5000
     config.train.sample_every = 1000
-    # DDPM's noise takes away some of the errors that a short training leaves; DDIM keeps them.
-    config.sample.sampler = 'ddpm'
-    config.sample.steps = 100
     config.sample.clip = False
     return config

@@ -15,7 +15,7 @@ from jaxdiff import devices
 AMONG, WIDTH, BATCH, STEPS, RATE = 100, 128, 64, 1500, 1e-3
 DATA = 'emoji/plain'  # what emoji_ldm is trained on
 NUM = 200  # names of each split
-HOW = {'guidance': 3, 'sampler': 'ddpm', 'steps': 100, 'seed': 0}
+HOW = {'guidance': 3, 'steps': 50, 'seed': 0}
 PROMPTS = (
     (
         'red circle',
