@@ -12,7 +12,7 @@ from jaxdiff.configs import cifar10
 
 
 def get_config():
-    """The settings of Karras et al. 2022, appendix F, and of their code, training configuration F.
+    """The settings of Karras et al. 2022, appendix F, and of their code, configuration F but for its augmentation.
 
     Their loss is a sum over 3,072 numbers, ours the mean, so that Adam's eps is a 3,072nd. The network is told
     500 - 50 log(sigma) instead of log(sigma) / 4.
