@@ -20,7 +20,7 @@ from jaxdiff.configs import emoji
 
 def get_config():
     config = emoji.get_config()
-    config.data.name = 'emoji/plain'
+    config.data.name = 'emoji/twitter'
     config.data.image_size = 0
     config.codec.name = 'latent'
     config.codec.path = 'runs/emoji_autoencoder'
@@ -36,7 +36,7 @@ def get_config():
     config.loss.time_mean = 0.8
     config.loss.time_std = 1.2
     config.train.batch_size = 32
-    config.train.steps = 5000
-    config.train.sample_every = 1000
+    config.train.steps = 5400
+    config.train.sample_every = 900
     config.sample.clip = False
     return config

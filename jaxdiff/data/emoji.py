@@ -56,8 +56,8 @@ class Emoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Emoji 16.0 of 64x64 pixels in two styles, Twitter's and Google's, each with two to six captions.
 
     On white ('emoji', or 'emoji/rgb'), or with their transparency ('emoji/rgba'); 'emoji/plain' is on
-    white and without the variations in skin tone, which are most of the others. Classes are the
-    categories. About a tenth of the concepts is in 'test': both styles, all skin tones and the
+    white and without the variations in skin tone, which are most of the others, 'emoji/twitter' what
+    of these is in Twitter's style: a picture for a name. Classes are the categories. About a tenth of the concepts is in 'test': both styles, all skin tones and the
     mirror image of an emoji are one concept, and so are emoji that share a picture. So no caption
     and no picture of 'test' is in 'train', which has most of the words, in other combinations.
     """
@@ -68,6 +68,7 @@ class Emoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
         tfds.core.BuilderConfig(name='rgb', description='on white'),
         tfds.core.BuilderConfig(name='rgba', description='with transparency'),
         tfds.core.BuilderConfig(name='plain', description='on white, without skin tones'),
+        tfds.core.BuilderConfig(name='twitter', description='of plain, the style of Twitter'),
     ]
     PACKAGES = PACKAGES
     ATTRIBUTION = """\
@@ -112,7 +113,7 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
         )
         splits = {'train': [], 'test': []}
         for one in all_drawn:
-            if one.toned and self.builder_config.name == 'plain':
+            if one.toned and self.builder_config.name in ('plain', 'twitter'):
                 continue
             one = one._replace(concept=same[one.concept])
             splits['test' if held_out(one.concept) else 'train'].append(one)
@@ -122,6 +123,8 @@ Changed here: pictures of 'rgb' are laid on white; captions are put together fro
 
     def _generate_examples(self, pictures, members):
         channels = self._channels()
+        if self.builder_config.name == 'twitter':
+            pictures = {'twitter': pictures['twitter']}
         for style, files in pictures.items():
             for one in members:
                 pixels = image.decode(io.BytesIO(files[one.file]), channels)
