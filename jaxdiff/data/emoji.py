@@ -56,10 +56,11 @@ class Emoji(tfds.core.GeneratorBasedBuilder, skip_registration=True):
     """Emoji 16.0 of 64x64 pixels in two styles, Twitter's and Google's, each with two to six captions.
 
     On white ('emoji', or 'emoji/rgb'), or with their transparency ('emoji/rgba'); 'emoji/plain' is on
-    white and without the variations in skin tone, which are most of the others, 'emoji/twitter' what
-    of these is in Twitter's style: a picture for a name. Classes are the categories. About a tenth of the concepts is in 'test': both styles, all skin tones and the
-    mirror image of an emoji are one concept, and so are emoji that share a picture. So no caption
-    and no picture of 'test' is in 'train', which has most of the words, in other combinations.
+    white and without the variations in skin tone, which are most of the others; 'emoji/twitter' has
+    of these the style of Twitter, one picture of a name. Classes are the categories. About a tenth of
+    the concepts is in 'test': both styles, all skin tones and the mirror image of an emoji are one
+    concept, and so are emoji that share a picture. So no caption and no picture of 'test' is in
+    'train', which has most of the words, in other combinations.
     """
 
     VERSION = tfds.core.Version('1.0.0')

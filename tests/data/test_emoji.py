@@ -27,7 +27,13 @@ def root(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(socket.socket, 'connect', refuse)
         emoji_files.write(files, patch)
-        for place, config in (('', 'rgb'), ('', 'rgba'), ('', 'plain'), ('again', 'rgb')):
+        for place, config in (
+            ('', 'rgb'),
+            ('', 'rgba'),
+            ('', 'plain'),
+            ('', 'twitter'),
+            ('again', 'rgb'),
+        ):
             prepare(Emoji, root / place / 'emoji' / config / '1.0.0', config, files)
     return root
 
@@ -116,6 +122,17 @@ def test_the_plain_set_is_the_others_without_skin_tones(root):
         )
         assert plain == {texts for texts in whole if not any('skin tone' in t for t in texts)}
         assert split == 'test' or plain < whole
+
+
+def test_the_set_of_one_style_is_half_of_the_plain_one(root):
+    for split in ('train', 'test'):
+        one, plain = (
+            load(root, name, split=split).source for name in ('emoji/twitter', 'emoji/plain')
+        )
+        texts = [one[i]['text'] for i in range(len(one))]
+        assert 2 * len(one) == len(plain) and any('twitter style' in t for t in texts[0])
+        assert not any('google style' in t for caption in texts for t in caption)
+        assert len({caption[0] for caption in texts}) == len(one)
 
 
 def test_preparing_twice_gives_the_same_set(root):
