@@ -11,7 +11,10 @@ from jaxdiff import devices
 
 BATCH, SAMPLES, NUMBERS, SEED = 128, 500, (1, 2, 4), 0
 TEACHER_STEPS = 16  # of DDIM, which the students halve
-STEPS = {'progressive': 150, 'consistency': 600}  # of training: of a halving, of a consistency model
+STEPS = {
+    'progressive': 150,
+    'consistency': 600,
+}  # of training: of a halving, of a consistency model
 RATES = {'progressive': 1e-3, 'consistency': 5e-4}
 GRID_STEPS = (10, 80)  # of the consistency grid, at first and at last
 CONSISTENCY = {'consistency distillation': True, 'consistency training': False}  # asks the teacher?

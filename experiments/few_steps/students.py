@@ -256,14 +256,3 @@ def draw(
         return diffusion.sample(keys, denoise, sampler, x_1, times)
 
     return np.asarray(walk(params, cond, keys))
-
-
-def energy_distance(x: np.ndarray, y: np.ndarray) -> float:
-    """2 E|x − y| − E|x − x'| − E|y − y'| of two sets of points [n, d], unbiased: 0 for one law."""
-
-    def total(a, b):
-        parts = (a[i : i + 200, None] - b for i in range(0, len(a), 200))
-        return float(sum(np.linalg.norm(part, axis=-1).sum() for part in parts))
-
-    n, m = len(x), len(y)
-    return 2 * total(x, y) / (n * m) - total(x, x) / (n * (n - 1)) - total(y, y) / (m * (m - 1))

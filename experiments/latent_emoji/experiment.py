@@ -4,6 +4,9 @@ The scorer has two towers, a small network of images and MiniLM's mean state of 
 map, and is trained contrastively on the real training pictures and their names: each picture against
 the names of all. It ranks a picture's own name among 100, for real pictures and for generated ones,
 of names that the model was trained with and of names held out.
+
+And what is the latent space worth? The same transformer, with as many tokens and so as long a step,
+learns from pixels for EQUAL steps, beside the checkpoint that the first one had then.
 """
 
 import time
@@ -13,7 +16,8 @@ import numpy as np
 from jaxdiff import devices
 
 AMONG, WIDTH, BATCH, STEPS, RATE = 100, 128, 64, 1500, 1e-3
-DATA = 'emoji/plain'  # what emoji_ldm is trained on
+DATA = 'emoji/twitter'  # what emoji_ldm is trained on
+PAIRS = 'emoji/plain'  # what the scorer is: every name in two styles
 NUM = 200  # names of each split
 HOW = {'guidance': 3, 'steps': 50, 'seed': 0}
 PROMPTS = (
@@ -29,50 +33,67 @@ PROMPTS = (
     ),
     ('blue circle', 'yellow heart', 'crying face', 'fox', 'tree', 'flag of France', 'car', 'star'),
 )
-CODEC = {'train.batch_size': 32, 'train.steps': 950}  # the one that was measured
+EQUAL = 1500  # steps, after which pixels are compared with latents
+PIXELS = {'codec.name': 'pixels', 'codec.path': '', 'net.patch': 8, 'sample.clip': True}
 EACH, SHOWN = 4, 12  # pictures of each prompt, and names of each split in the picture
 
 
 def measure(lab):
     """Trains, draws, ranks."""
     devices.use_cores(count=1)
-    codec = lab.train('emoji_autoencoder', 'emoji_autoencoder', **CODEC)
-    run = lab.train('emoji_ldm', 'emoji_ldm', codec__path=codec)
+    codec = lab.train('emoji_autoencoder', 'emoji_autoencoder')
+    kept = {'train.checkpoint_every': EQUAL, 'train.keep': 9}
+    run = lab.train('emoji_ldm', 'emoji_ldm', codec__path=codec, **kept)
+    pixels = lab.train('emoji_pixels', 'emoji_ldm', **PIXELS, **{'train.steps': EQUAL})
+    early = {'step': 2 if lab.smoke else EQUAL}
     prompts = [prompt for row in PROMPTS for prompt in row]
-    drawn = lab.sample(run, 'prompts', prompt=prompts, num=EACH * len(prompts), **HOW)
-    lab.show(of_prompts(drawn), 'prompts')
-    found, shown = ranked(lab, run)
+    asked = {'prompt': prompts, 'num': EACH * len(prompts), **HOW}
+    ways = {'prompts': (run, {}), 'latents_early': (run, early), 'pixels_early': (pixels, early)}
+    for name, (workdir, flags) in ways.items():
+        lab.show(of_prompts(lab.sample(workdir, name, **asked, **flags)), name)
+    found, shown = ranked(lab, run, pixels, early)
     lab.show(picture(shown), 'retrieval')
     return found
 
 
-def ranked(lab, run):
+def ranked(lab, run, pixels, early):
     """Shares of pictures whose name comes first, and among the first five; and some of the pictures."""
     from jaxdiff import data, text
     from jaxdiff.evaluation import retrieval
 
     splits = {split: pictures(data.load(DATA, split=split)) for split in ('train', 'test')}
     chosen = {split: chosen_names(titles, NUM) for split, (_, titles) in splits.items()}
-    drawn = {}
-    for split, (_, titles) in splits.items():  # by commands, before this process takes the devices
-        names = [titles[i] for i in chosen[split]]
-        asked = {'prompt': names, 'num': len(names), 'batch_size': 50, **HOW}
-        drawn[split] = lab.sample(run, f'names_{split}', **asked)
-    encoder = text.minilm(length=32)
-    every = sorted({title for _, titles in splits.values() for title in titles})
+    drawn = {}  # by commands, before this process takes the devices
+
+    def draw(kind, split, workdir, **flags):
+        names = [splits[split][1][i] for i in chosen[split]]
+        asked = {'prompt': names, 'num': len(names), 'batch_size': 50, **HOW, **flags}
+        drawn[kind, split] = lab.sample(workdir, f'{kind}_{split}'.replace(', ', '_'), **asked)
+
+    for split in splits:
+        draw('generated', split, run)
+    draw('latents, early', 'train', run, **early)
+    draw('pixels, early', 'train', pixels, **early)
+    for split, (images, _) in splits.items():
+        drawn['real', split] = images[chosen[split]]
+    encoder, pairs = text.minilm(length=32), pictures(data.load(PAIRS))
+    every = sorted({*pairs[1], *splits['test'][1]})
     vectors = dict(zip(every, means(encoder, every)))
-    score = train_scorer(*splits['train'], vectors, 2 if lab.smoke else STEPS)
+    score = train_scorer(*pairs, vectors, 2 if lab.smoke else STEPS)
     found, shown = {}, {}
-    for split, (images, titles) in splits.items():
-        names, real = [titles[i] for i in chosen[split]], images[chosen[split]]
-        for kind, images in (('real', real), ('generated', drawn[split])):
-            ranks = retrieval.ranks(score(images, names), AMONG, 0)
-            found |= {
-                f'{kind}, {split}, first': np.mean(ranks == 1),
-                f'{kind}, {split}, first five': np.mean(ranks <= 5),
-                f'{kind}, {split}, median rank': np.median(ranks),
-            }
-        shown[split] = names[:SHOWN], real[:SHOWN], drawn[split][:SHOWN]
+    for (kind, split), images in drawn.items():
+        names = [splits[split][1][i] for i in chosen[split]]
+        ranks = retrieval.ranks(score(images, names), AMONG, 0)
+        found |= {
+            f'{kind}, {split}, first': np.mean(ranks == 1),
+            f'{kind}, {split}, first five': np.mean(ranks <= 5),
+            f'{kind}, {split}, median rank': np.median(ranks),
+        }
+        shown[split] = (
+            names[:SHOWN],
+            drawn['real', split][:SHOWN],
+            drawn['generated', split][:SHOWN],
+        )
     return found, shown
 
 

@@ -30,7 +30,7 @@ def test_what_docstrings_cite_is_on_the_page():
         PAGE,
         ROOT / 'README.md',
         ROOT / 'experiments/README.md',
-        ROOT / 'experiments/few_step/README.md',
+        ROOT / 'experiments/few_steps/README.md',
         ROOT / 'experiments/restoration/README.md',
     ],
     ids=lambda path: str(path.relative_to(ROOT)),
