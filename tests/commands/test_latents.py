@@ -35,7 +35,7 @@ def run(workdir, **changes):
     return workdir
 
 
-@pytest.fixture(scope='module', params=['kl', 'vq'])
+@pytest.fixture(scope='module', params=['kl', pytest.param('vq', marks=pytest.mark.slow)])
 def autoencoder(request, tmp_path_factory):
     workdir = tmp_path_factory.mktemp('autoencoder') / 'run'
     # Which codes are unused is a matter of the whole batch, which XLA sees on a mesh alone.

@@ -199,9 +199,9 @@ PUBLISHED = {
 @pytest.mark.parametrize(
     'name, shape, changes',
     [
-        ('digits', (8, 8, 1), {}),
         # Of two levels and few blocks; what they are in full is traced below.
-        ('fashion_mnist', (28, 28, 1), SMALL | AT_THE_LAST),
+        pytest.param('digits', (8, 8, 1), {}, marks=pytest.mark.slow),
+        pytest.param('fashion_mnist', (28, 28, 1), SMALL | AT_THE_LAST, marks=pytest.mark.slow),
         ('cifar10', (32, 32, 3), SMALL),
         ('imagenet256_dit', (32, 32, 4), STAND_IN | {'net.depth': '2', 'net.width': '192'}),
     ],

@@ -51,7 +51,7 @@ def run(request, tmp_path_factory):
 @pytest.mark.parametrize(
     'run, changes',
     [
-        pytest.param(LEARNED, LEARNED, id='learned'),
+        pytest.param(LEARNED, LEARNED, id='learned', marks=pytest.mark.slow),
         pytest.param(HYBRID, HYBRID, id='hybrid', marks=pytest.mark.slow),
         pytest.param(EDM, EDM, id='edm', marks=pytest.mark.slow),
     ],
@@ -71,6 +71,7 @@ def test_a_run_is_resumed_and_sampled_from(run, changes, tmp_path):
     assert samples.shape[1:] == (8, 8, 1) and samples.std() > 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize('run', [LEARNED], indirect=True, ids=['learned'])
 def test_the_film_of_a_learned_schedule_needs_its_run(run, tmp_path):
     config = configs.load('digits', tiny.overrides(**LEARNED))
