@@ -43,6 +43,9 @@ def main(given: list[str] | None = None) -> None:
 def _refuse(command, error, code):
     if os.environ.get('JAXDIFF_TRACEBACK'):
         raise error
+    if isinstance(error, BrokenPipeError):  # nobody reads on, as after `| head -1`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _leave(128 + signal.SIGPIPE)
     who = command if _speaks() else f'{command} in a process other than the first'
     print(f'jaxdiff {who}: {" ".join(str(error).split())}', file=sys.stderr)
     _leave(code)

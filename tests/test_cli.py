@@ -54,6 +54,12 @@ def workdir(tmp_path_factory):
     return path
 
 
+def test_it_ends_quietly_where_nobody_reads_on(workdir):
+    process = start(['show', workdir / 'samples' / 'step_00000030.png'])
+    process.stdout.close()  # as `| head -1` does
+    assert process.wait() == 128 + signal.SIGPIPE and process.stderr.read() == ''
+
+
 def test_from_training_to_samples(workdir, tmp_path):
     out = tmp_path / 'sub' / 'seven'
     arguments = ['--num', 4, '--label', 7, '--guidance', 2, '--steps', 3, '--seed', 1, '--film']
