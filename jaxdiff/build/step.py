@@ -25,9 +25,13 @@ def train_step(
       devices: that it is for.
     """
     loss, on_cpu = training_loss(config, model), devices[0].platform == 'cpu'
+    if (
+        on_cpu and config.train.parallel == 'pmap'
+    ):  # a mesh's batch can't be parted where it is sharded
+        loss = convolve.in_reverse_mode(loss)
     return functools.partial(
         step.train_step,
-        loss=convolve.in_reverse_mode(loss) if on_cpu else loss,
+        loss=loss,
         optimizer=optimizer(config),
         key=key,
         ema_decay=config.ema.decay,

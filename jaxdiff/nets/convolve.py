@@ -1,12 +1,9 @@
 """Convolution whose kernel learns quickly on a CPU.
 
-With y = conv(x, k) of stride s and padded x, the gradient by the kernel is, for each of its places i,
-
-    dk_i = sum over examples and positions p of x_(s p + i) ⊗ dy_p,
-
-one product of two matrices. XLA takes all places at once, as a convolution whose kernel is as large as
-the image, and XLA:CPU spends 2 to 6 times as long on that. A network that is trained on CPUs therefore
-computes it place by place; on accelerators it is XLA's own.
+The gradient by the kernel sums over examples, and XLA:CPU takes it as one convolution whose kernel is
+a whole batch. As soon as that no longer fits into a core's cache it comes from memory again for every
+channel of the input: 26 instead of 110 GFLOP/s. A network that is trained on CPUs therefore sums over a
+few examples at a time; on accelerators it is XLA's own sum.
 
 It is a rule for reverse mode (`jax.custom_vjp`), which forbids forward mode (`jax.jvp`), so that it
 holds only where `in_reverse_mode` says that a function, a training loss, is differentiated so.
@@ -14,7 +11,7 @@ holds only where `in_reverse_mode` says that a function, a training loss, is dif
 
 import contextvars
 import functools
-import itertools
+import math
 from collections.abc import Callable
 from functools import partial
 
@@ -22,6 +19,8 @@ import jax
 import jax.numpy as jnp
 from jax import Array, lax
 
+CACHE = 2**20  # bytes of dy that are met at once
+PARTS = 32  # at most, each of which is an operation of the program
 _REVERSE = contextvars.ContextVar('reverse', default=False)
 
 
@@ -46,33 +45,32 @@ def conv_general_dilated(lhs: Array, rhs: Array, window_strides, padding, **opti
     )
     if not _REVERSE.get():
         return plain(lhs, rhs)
-    return _convolve(plain, tuple(window_strides), padding, lhs, rhs)
+    return _convolve(plain, lhs, rhs)
 
 
-@partial(jax.custom_vjp, nondiff_argnums=(0, 1, 2))
-def _convolve(plain, strides, padding, x, kernel):
+@partial(jax.custom_vjp, nondiff_argnums=(0,))
+def _convolve(plain, x, kernel):
     return plain(x, kernel)
 
 
-def _forward(plain, strides, padding, x, kernel):
+def _forward(plain, x, kernel):
     return plain(x, kernel), (x, kernel)
 
 
-def _backward(plain, strides, padding, kept, dy):
+def _backward(plain, kept, dy):
     x, kernel = kept
     (dx,) = jax.linear_transpose(lambda x: plain(x, kernel), x)(dy)
-    sides, sizes = kernel.shape[:-2], dy.shape[1:-1]
-    pads = lax.padtype_to_pads(x.shape[1:-1], sides, strides, padding)
-    padded, rows = jnp.pad(x, ((0, 0), *pads, (0, 0))), dy.reshape(-1, dy.shape[-1])
-    exact = jnp.promote_types(dy.dtype, jnp.float32)
+    exact, num = jnp.promote_types(dy.dtype, jnp.float32), len(x)
+    # A power of two: what is summed over is the convolution's channels, which are met in vectors.
+    fit = 2 ** int(math.log2(max(1, CACHE * num // dy.nbytes)))
+    size = max(fit, -(-num // PARTS))
 
-    def at(place):
-        met = (slice(i, i + s * (n - 1) + 1, s) for i, s, n in zip(place, strides, sizes))
-        seen = padded[:, *met].reshape(-1, x.shape[-1])
-        return jnp.matmul(seen.T, rows, preferred_element_type=exact)
+    def of(part):
+        (dk,) = jax.linear_transpose(lambda kernel: plain(x[part], kernel), kernel)(dy[part])
+        return dk.astype(exact)
 
-    places = itertools.product(*map(range, sides))
-    return dx, jnp.stack([at(place) for place in places]).reshape(kernel.shape).astype(kernel.dtype)
+    dk = sum(of(slice(start, start + size)) for start in range(0, num, size))
+    return dx, dk.astype(kernel.dtype)
 
 
 _convolve.defvjp(_forward, _backward)

@@ -16,11 +16,12 @@ def net(spatial_dims, strides, dtype):
     [(1, 1, 'float32', 1e-5), (2, 1, 'float32', 1e-5), (2, 2, 'float32', 1e-5)]
     + [(3, 2, 'float32', 1e-5), (2, 1, 'bfloat16', 0.05)],
 )
-def test_gradients_are_those_of_xla(spatial_dims, strides, dtype, atol):
-    """By the kernel, the bias and the input, where the sides are odd and even."""
+def test_gradients_are_those_of_xla(spatial_dims, strides, dtype, atol, monkeypatch):
+    """By the kernel, the bias and the input, of two examples and one, where the sides are odd and even."""
     layer, size = net(spatial_dims, strides, jnp.dtype(dtype)), (6, 5, 4)[:spatial_dims]
-    x = jax.random.normal(jax.random.key(0), (2, *size, 3))
+    x = jax.random.normal(jax.random.key(0), (3, *size, 3))
     params = layer.init(jax.random.key(1), x)
+    monkeypatch.setattr(convolve, 'CACHE', 2 * layer.apply(params, x[:1]).nbytes)
 
     def loss(params, x):
         y = layer.apply(params, x)
@@ -33,6 +34,20 @@ def test_gradients_are_those_of_xla(spatial_dims, strides, dtype, atol):
     ]
     for one, other in zip(*map(jax.tree.leaves, both)):
         np.testing.assert_allclose(other, one, atol=atol * (1 + np.abs(one).max()))
+
+
+@pytest.mark.parametrize(
+    'examples, cache, parts', [(32, 2**30, 1), (32, 1, 32), (40, 1, 20), (5, 3 * 4 * 4 * 4 * 5, 3)]
+)
+def test_the_kernels_gradient_is_summed_over_as_many_examples_as_fit(
+    examples, cache, parts, monkeypatch
+):
+    monkeypatch.setattr(convolve, 'CACHE', cache)
+    layer, x = net(2, 1, jnp.float32), jnp.ones((examples, 4, 4, 3))
+    params = layer.init(jax.random.key(1), x)
+    loss = convolve.in_reverse_mode(lambda params: jnp.sum(layer.apply(params, x) ** 2))
+    made = jax.jit(jax.grad(loss)).lower(params).as_text().count('stablehlo.convolution')
+    assert made == 1 + parts
 
 
 def test_forward_mode_is_only_given_up_where_that_is_said():
