@@ -124,7 +124,10 @@ class Lab(NamedTuple):
         )
         print(done.stdout, end='', flush=True)
         if done.returncode:
-            raise OSError(f'jaxdiff {" ".join(command)} ended with code {done.returncode}')
+            raise OSError(
+                f'jaxdiff {" ".join(command)} ended with code {done.returncode}. Where a run of that '
+                'name has other settings, --runs names another folder, to begin anew'
+            )
         return done.stdout
 
 

@@ -1,9 +1,10 @@
 """Convolution whose kernel learns quickly on a CPU.
 
 The gradient by the kernel sums over examples, and XLA:CPU takes it as one convolution whose kernel is
-a whole batch. As soon as that no longer fits into a core's cache it comes from memory again for every
-channel of the input: 26 instead of 110 GFLOP/s. A network that is trained on CPUs therefore sums over a
-few examples at a time; on accelerators it is XLA's own sum.
+a whole batch. Once that no longer fits into a core's cache it comes from memory again for every channel
+of the input. A network that is trained on CPUs therefore sums over a few examples at a time, which takes
+the step of a U-Net from 0.86 to 0.70 s on two cores (28 x 28, 32 channels, batch 64) and that of the
+emoji autoencoder from 0.44 to 0.39; on accelerators it is XLA's own sum.
 
 It is a rule for reverse mode (`jax.custom_vjp`), which forbids forward mode (`jax.jvp`), so that it
 holds only where `in_reverse_mode` says that a function, a training loss, is differentiated so.
