@@ -2,8 +2,8 @@
 
 Command: `jaxdiff train --config digits`
 
-Time: 3 min 22 s on two CPU cores. Result: of 500 DDIM-50 samples an SVC trained on the real digits
-calls 90 % with probability above 0.9 (of real held-out digits 92 %), and 98 % as labelled.
+Time: 3 min 22 s on two CPU cores. Result: of 1,000 DDIM-50 samples a classifier of clean
+digits calls 99 % as labelled, as many as of real held-out ones (experiments/digits_ddpm).
 """
 
 from jaxdiff.configs import default

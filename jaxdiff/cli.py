@@ -18,7 +18,8 @@ def main(given: list[str] | None = None) -> None:
     """Runs one command.
 
     Exits with 2 and one line where what the user gave can't work, with 3 and one line where the work
-    stopped: a disk that is full, training whose numbers aren't finite.
+    stopped: a disk that is full, training whose numbers aren't finite; quietly with 141 where nobody
+    reads on, as after `| head -1`.
     """
     args = arguments.parse(sys.argv[1:] if given is None else given)
     devices.keep_programs()
@@ -29,7 +30,7 @@ def main(given: list[str] | None = None) -> None:
     try:
         for path in work():
             if _speaks():
-                print(path, flush=True)
+                _tell(path)
     except (OSError, FloatingPointError, MemoryError) as error:
         _refuse(args.command, error, 3)
     except KeyboardInterrupt:
@@ -40,12 +41,18 @@ def main(given: list[str] | None = None) -> None:
         _leave(130)
 
 
+def _tell(line):
+    try:
+        print(line, flush=True)
+    except BrokenPipeError:
+        for gone in (1, 2):
+            os.dup2(os.open(os.devnull, os.O_WRONLY), gone)
+        _leave(128 + signal.SIGPIPE)
+
+
 def _refuse(command, error, code):
     if os.environ.get('JAXDIFF_TRACEBACK'):
         raise error
-    if isinstance(error, BrokenPipeError):  # nobody reads on, as after `| head -1`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        _leave(128 + signal.SIGPIPE)
     who = command if _speaks() else f'{command} in a process other than the first'
     print(f'jaxdiff {who}: {" ".join(str(error).split())}', file=sys.stderr)
     _leave(code)

@@ -66,7 +66,7 @@ def keep_memory() -> None:
 
     As it comes, malloc returns every large buffer to the kernel, and a step's buffers are zeroed and
     mapped anew at each step, or lie idle in the heaps of other threads: 0.70 to 0.74 s instead of 0.61
-    for a U-Net's step on two cores. It reads its tunables only when a process starts. The user's own GLIBC_TUNABLES (empty, to turn this off) or
+    for a U-Net's step on two cores; with many more it was not measured. It reads its tunables only when a process starts. The user's own GLIBC_TUNABLES (empty, to turn this off) or
     LD_PRELOAD, of another allocator, stands; other systems than Linux with glibc are left as they are.
 
     Must be the first thing that a process does.

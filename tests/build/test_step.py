@@ -5,6 +5,7 @@ import tiny
 
 from jaxdiff import build, config as configs
 from jaxdiff.build import step
+from jaxdiff.nets import convolve
 
 
 def made(config='digits', shape=(8, 8, 1), **changes):
@@ -32,6 +33,20 @@ def test_the_step_takes_the_state_and_the_batch_to_the_next_state():
         lambda x: (x.shape, x.dtype), state
     )
     assert {'loss', 'grad_norm'} <= set(metrics)
+
+
+def test_kernels_learn_from_parts_of_the_batch_with_pmap_alone(monkeypatch):
+    """A mesh's batch is sharded where it would be parted."""
+    monkeypatch.setattr(convolve, 'CACHE', 1)
+    found = []
+    for parallel in ('pmap', 'mesh'):
+        config, model = made(train__parallel=parallel, train__batch_size=4)
+        init = functools.partial(step.train_state, config, model)
+        state = jax.eval_shape(init, jax.random.key(0))
+        one = jax.jit(step.train_step(config, model, jax.random.key(1), jax.devices()))
+        text = one.lower(state, step.batch_shapes(config, model, True)).as_text()
+        found.append(text.count('stablehlo.convolution'))
+    assert found[0] > 1.5 * found[1] > 0
 
 
 def test_the_work_is_the_models_near_a_hand_count():

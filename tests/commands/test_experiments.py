@@ -73,6 +73,14 @@ def test_what_an_experiment_asks_for_can_be_done(name, smoke, commands, tmp_path
         assert np.ptp(matplotlib.image.imread(picture)) > 0
 
 
+@pytest.mark.parametrize(
+    'name', sorted(path.parent.name for path in EXPERIMENTS.glob('*/experiment.py'))
+)
+def test_every_experiment_can_be_begun(name, tmp_path):
+    job = reproduce.prepare(str(EXPERIMENTS / name), str(tmp_path / 'runs'))
+    assert job.name == name and callable(job.module.measure)
+
+
 def test_every_experiment_has_an_entry_in_the_list():
     listed = (EXPERIMENTS / 'README.md').read_text()
     missing = [

@@ -71,11 +71,15 @@ def test_a_run_is_resumed_and_sampled_from(run, changes, tmp_path):
     assert samples.shape[1:] == (8, 8, 1) and samples.std() > 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize('run', [LEARNED], indirect=True, ids=['learned'])
-def test_the_film_of_a_learned_schedule_needs_its_run(run, tmp_path):
+def test_the_film_of_a_learned_schedule_needs_its_run(tmp_path):
     config = configs.load('digits', tiny.overrides(**LEARNED))
     with pytest.raises(ValueError, match='known from its run only: give --workdir'):
         noise.prepare(config, None, str(tmp_path / 'film'))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('run', [LEARNED], indirect=True, ids=['learned'])
+def test_the_film_of_a_learned_schedule_is_made_of_its_run(run, tmp_path):
+    config = configs.load('digits', tiny.overrides(**LEARNED))
     job = noise.prepare(config, str(run), str(tmp_path / 'film'), num=2)
     assert all(path.exists() for path in noise.run(job))
