@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import pathlib
 import sys
 
 import numpy as np
@@ -11,10 +10,7 @@ from jaxdiff import devices
 
 BATCH, SAMPLES, NUMBERS, SEED = 128, 500, (1, 2, 4), 0
 TEACHER_STEPS = 16  # of DDIM, which the students halve
-STEPS = {
-    'progressive': 150,
-    'consistency': 600,
-}  # of training: of a halving, of a consistency model
+STEPS = {'progressive': 150, 'consistency': 600}  # of a halving, and of a consistency model
 RATES = {'progressive': 1e-3, 'consistency': 5e-4}
 GRID_STEPS = (10, 80)  # of the consistency grid, at first and at last
 CONSISTENCY = {'consistency distillation': True, 'consistency training': False}  # asks the teacher?
@@ -25,9 +21,13 @@ def measure(lab):
     devices.use_cores(BATCH)
     judge = lab.judge('digits_judge', 'digits_judge')
     teacher = lab.train('digits', 'digits')
-    students = module('students')
-    run, case, params = opened(teacher, students)
-    halves, learned = taught(lab, run, case, params, students)
+    sys.path.append(str(lab.folder))
+    import students
+
+    from jaxdiff import data
+
+    run, case, params = opened(teacher)
+    halves, learned = taught(lab, run, case, params)
 
     numbers = (*NUMBERS, TEACHER_STEPS)
     asked = {'teacher, DDIM': {n: ('ddim', params, n) for n in numbers}}
@@ -45,7 +45,8 @@ def measure(lab):
             shown[f', {n} step{"s" * (n > 1)}'] = images[: 2 * classes]
             for figure, value in judged(images, labels).items():
                 found[f'{figure}, {name}, {n}'] = value
-    images, labels = test_images(run)
+    c = run.config.data
+    images, labels = whole(data.load(c.name, data_dir=c.dir, split='test'))
     found |= {f'{figure}, real test images': v for figure, v in judged(images, labels).items()}
     order = np.argsort(labels, kind='stable')  # two of each class, as in the samples
     starts = np.searchsorted(labels[order], np.arange(classes))
@@ -54,17 +55,10 @@ def measure(lab):
     return found
 
 
-def module(name):
-    """Another file of this folder."""
-    folder = str(pathlib.Path(__file__).parent)
-    if folder not in sys.path:
-        sys.path.append(folder)
-    return __import__(name)
-
-
-def opened(workdir, students):
+def opened(workdir):
     """The teacher: its run, what students see of it, and its parameters."""
     import jax
+    import students
 
     from jaxdiff import build, data
     from jaxdiff.commands import run as runs
@@ -89,8 +83,10 @@ def opened(workdir, students):
     return run, case, jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
 
 
-def taught(lab, run, case, teacher, students):
+def taught(lab, run, case, teacher):
     """{steps: student} by progressive distillation, and {name: consistency model}, as kept or anew."""
+    import students
+
     from jaxdiff.commands import run as runs
     from jaxdiff.data.fingerprint import digest
     from jaxdiff.interop import safetensors
@@ -144,33 +140,30 @@ def judging(run, judge):
     """
     from jaxdiff import build
     from jaxdiff.commands import judges, seen
-    from jaxdiff.data.source import read, stack
     from jaxdiff.evaluation import classes, kernel
 
     dataset, of = build.dataset(run.config), judges.find(judge)
     look = seen.looker(of)
-    labels = stack(read(dataset.source, range(len(dataset.source))))['label']
+    _, labels = whole(dataset)
     reference = seen.of_data(of, dataset, len(labels))
-    whole = classes.diversity(reference, labels).value
+    varied = classes.diversity(reference, labels).value
 
     def judged(images, labels):
         looked = look(images)
         return {
             'kernel distance': kernel.distance(looked.features, reference).value,
             'agreement': classes.agreement(looked.logp, labels).value,
-            'diversity': classes.diversity(looked.features, labels).value / whole,
+            'diversity': classes.diversity(looked.features, labels).value / varied,
         }
 
     return judged
 
 
-def test_images(run):
-    """All held-out images and their labels."""
-    from jaxdiff import data
+def whole(dataset):
+    """All its images and their labels."""
     from jaxdiff.data.source import read, stack
 
-    source = data.load(run.config.data.name, data_dir=run.config.data.dir, split='test').source
-    found = stack(read(source, range(len(source))))
+    found = stack(read(dataset.source, range(len(dataset.source))))
     return found['image'], found['label']
 
 

@@ -2,9 +2,8 @@
 
     python experiments/speed/growth.py
 
-Each point is a process of its own, which trains a U-Net of three levels (1, 2, 2) with attention at the last,
-`BASE` but for one number.
-Writes growth.json and growth.png beside this file.
+Each point is a process of its own, which trains a U-Net of three levels (1, 2, 2) with attention at the
+last, `BASE` but for one number. Writes growth.json and growth.png beside this file.
 """
 
 import argparse

@@ -25,9 +25,8 @@ def train_step(
       devices: that it is for.
     """
     loss, on_cpu = training_loss(config, model), devices[0].platform == 'cpu'
-    if (
-        on_cpu and config.train.parallel == 'pmap'
-    ):  # a mesh's batch can't be parted where it is sharded
+    # A mesh's batch is sharded where the rule would part it.
+    if on_cpu and config.train.parallel == 'pmap':
         loss = convolve.in_reverse_mode(loss)
     return functools.partial(
         step.train_step,
