@@ -11,7 +11,7 @@ from ml_collections import ConfigDict
 from jaxdiff.build import conditions
 from jaxdiff.build.model import Model, init
 from jaxdiff.build.training import gammas, optimizer, training_loss
-from jaxdiff.nets import convolve
+from jaxdiff.nets import linear
 from jaxdiff.training import state, step
 
 
@@ -27,7 +27,7 @@ def train_step(
     loss, on_cpu = training_loss(config, model), devices[0].platform == 'cpu'
     # A mesh's batch is sharded where the rule would part it.
     if on_cpu and config.train.parallel == 'pmap':
-        loss = convolve.in_reverse_mode(loss)
+        loss = linear.in_reverse_mode(loss)
     return functools.partial(
         step.train_step,
         loss=loss,

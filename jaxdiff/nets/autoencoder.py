@@ -15,7 +15,7 @@ import jax.numpy as jnp
 
 from jaxdiff.nets import check
 from jaxdiff.nets.attention import SelfAttention
-from jaxdiff.nets.layers import GroupNorm, at_least_single, convolution, default_init, upsample
+from jaxdiff.nets.layers import GroupNorm, at_least_single, convolution, dense, silu
 
 # The side of the squares of pixels that become channels at first, and pixels again at last.
 STEM = 2
@@ -60,15 +60,13 @@ class PlainBlock(nn.Module):
 
     @nn.compact
     def __call__(self, x):
-        h = nn.silu(GroupNorm(self.dtype, name='norm_0')(x))
+        h = silu(GroupNorm(self.dtype, name='norm_0')(x))
         h = convolution(self.channels, 2, dtype=self.dtype, name='conv_0')(h)
-        h = nn.silu(GroupNorm(self.dtype, name='norm_1')(h))
+        h = silu(GroupNorm(self.dtype, name='norm_1')(h))
         zero = nn.initializers.zeros
         h = convolution(self.channels, 2, kernel_init=zero, dtype=self.dtype, name='conv_1')(h)
         if x.shape[-1] != self.channels:
-            x = nn.Dense(
-                self.channels, dtype=self.dtype, kernel_init=default_init, name='shortcut'
-            )(x)
+            x = dense(x, self.channels, dtype=self.dtype, name='shortcut')
         return x + h
 
 
@@ -104,7 +102,7 @@ class Encoder(nn.Module):
         if self.attention:
             h = SelfAttention(dtype=self.dtype, name='attention')(h)
         exact = at_least_single(self.dtype)
-        h = nn.silu(GroupNorm(exact, name='norm_out')(h))
+        h = silu(GroupNorm(exact, name='norm_out')(h))
         return convolution(self.out_channels, 2, dtype=exact, name='conv_out')(h)
 
 
@@ -134,11 +132,11 @@ class Decoder(nn.Module):
         for level in reversed(range(levels)):
             width = self.channels * self.multipliers[level]
             if level < levels - 1:
-                h = convolution(width, 2, dtype=self.dtype, name=f'up_{level}')(upsample(h))
+                h = convolution(width, 2, doubled=True, dtype=self.dtype, name=f'up_{level}')(h)
             for i in range(self.blocks):
                 h = make_block(width, self.dtype, name=f'level_{level}_block_{i}')(h)
         exact = at_least_single(self.dtype)
-        h = nn.silu(GroupNorm(exact, name='norm_out')(h))
+        h = silu(GroupNorm(exact, name='norm_out')(h))
         h = convolution(STEM**2 * self.out_channels, 2, dtype=exact, name='conv_out')(h)
         return depth_to_space(h, STEM)
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jaxdiff.nets import check, positions
 from jaxdiff.nets.attention import CrossAttention, multi_head
 from jaxdiff.nets.conditions import told
-from jaxdiff.nets.layers import Dropout, at_least_single, dense
+from jaxdiff.nets.layers import Dropout, at_least_single, dense, gelu
 
 FREQUENCIES = 256  # features of the noise level, as in DiT's code
 
@@ -100,7 +100,7 @@ class Block(nn.Module):
             x = CrossAttention(self.heads, self.dtype, layer_norm, name='text_attention')(x, *text)
         h = norm(x) * (1 + scale_2) + shift_2
         h = dense(h, self.hidden, dtype=self.dtype, name='mlp_in')
-        h = Dropout(self.dropout, name='dropout')(nn.gelu(h), dropout_keys)
+        h = Dropout(self.dropout, name='dropout')(gelu(h), dropout_keys)
         return x + gate_2 * dense(h, width, dtype=self.dtype, name='mlp_out')
 
 

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.nets import convolve
+from jaxdiff.nets import linear
 
 # DDPM's initialiser: uniform, of variance 1 / mean(fan_in, fan_out). A branch that should start as nothing uses zeros.
 default_init = nn.initializers.variance_scaling(1.0, 'fan_avg', 'uniform')
@@ -100,16 +100,17 @@ class GroupNorm(nn.Module):
         positions = tuple(range(1, x.ndim - 1))
         x = x.astype(at_least_single(self.dtype))
 
-        def group_mean(v):  # [b, *spatial, c] -> [b, groups]
-            return jnp.mean(v, positions).reshape(-1, groups, channels // groups).mean(-1)
+        # By a matrix, and not by summing and repeating: XLA:CPU then meets whole vectors of channels.
+        group = jnp.arange(channels) // (channels // groups)
+        share = jnp.where(group[:, None] == group, groups / channels, 0.0).astype(x.dtype)
 
-        def per_channel(v):  # [b, groups] -> [b, c]
-            return jnp.repeat(v, channels // groups, axis=-1)
+        def group_mean(v):  # [b, *spatial, c] -> [b, c]
+            return jnp.matmul(jnp.mean(v, positions), share, precision='highest')
 
         mean = group_mean(x)
         variance = jnp.maximum(group_mean(jnp.square(x)) - jnp.square(mean), 0.0)
-        gain = per_channel(jax.lax.rsqrt(variance + 1e-6)) * scale
-        shift = bias - per_channel(mean) * gain
+        gain = jax.lax.rsqrt(variance + 1e-6) * scale
+        shift = bias - mean * gain
         return (x * jnp.expand_dims(gain, positions) + jnp.expand_dims(shift, positions)).astype(
             self.dtype
         )
@@ -140,22 +141,58 @@ class Dropout(nn.Module):
         return jnp.where(jax.vmap(keep)(keys), x / (1.0 - self.rate), 0.0).astype(x.dtype)
 
 
+@jax.custom_jvp
+def silu(x):
+    """x s, s = 1 / (1 + exp(-x)).
+
+    The gradient computes s again instead of keeping it, which takes a quarter less memory to train a
+    U-Net (167 instead of 210 MiB a device of 28 x 28, 32 channels, 32 examples), in the same time. It
+    is right to 1e-7 (1 + |x|).
+    """
+    return nn.silu(x)
+
+
+@silu.defjvp
+def _silu_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    s = 0.5 + 0.5 * jnp.tanh(0.5 * x)  # not by exp, for XLA would find that it has it already
+    return silu(x), dx * (s * (1 + x * (1 - s)))
+
+
+@jax.custom_jvp
+def gelu(x):
+    """x s, s = (1 + tanh u) / 2, u = sqrt(2 / pi) (x + 0.044715 x^3); the gradient as of `silu`."""
+    return nn.gelu(x)
+
+
+@gelu.defjvp
+def _gelu_jvp(primals, tangents):
+    (x,), (dx,) = primals, tangents
+    scale = (8 / np.pi) ** 0.5
+    s = jax.nn.sigmoid(scale * (x + 0.044715 * x**3))  # not by tanh
+    return gelu(x), dx * (s + x * s * (1 - s) * scale * (1 + 3 * 0.044715 * x**2))
+
+
 def dense(x, features, *, kernel_init=default_init, dtype=None, name):
     """x @ kernel + bias for every position, [b, ..., c] -> [b, ..., features], a layer of the calling module.
 
     As one product of two matrices: so XLA on the CPU takes 0.6 of the time that it takes with three axes, for a
     transformer's mlp and its gradient.
     """
-    made = nn.Dense(features, kernel_init=kernel_init, dtype=dtype, name=name)
+    made = nn.Dense(
+        features, kernel_init=kernel_init, dtype=dtype, dot_general=linear.dot_general, name=name
+    )
     return made(x.reshape(-1, x.shape[-1])).reshape(*x.shape[:-1], features)
 
 
-def convolution(features, spatial_dims, *, strides=1, kernel_init=default_init, dtype, name):
+def convolution(
+    features, spatial_dims, *, strides=1, doubled=False, kernel_init=default_init, dtype, name
+):
     """A convolution of side 3 in each of `spatial_dims` axes, padded as TensorFlow's 'SAME', which is DDPM's.
 
     At stride 1 the size stays, with one zero on either side. At stride 2 an even size is halved, with a single zero
     after the last element and none before the first (PyTorch's padding=1 puts it before: weights of a network that was
-    trained so need a shift).
+    trained so need a shift). `doubled` is that of what nearest-neighbour upsampling by 2 makes of x, at stride 1.
     """
     return nn.Conv(
         features,
@@ -164,17 +201,6 @@ def convolution(features, spatial_dims, *, strides=1, kernel_init=default_init, 
         padding='SAME',
         kernel_init=kernel_init,
         dtype=dtype,
-        conv_general_dilated=convolve.conv_general_dilated,
+        conv_general_dilated=linear.conv_of_doubled if doubled else linear.conv_general_dilated,
         name=name,
     )
-
-
-def upsample(x):
-    """Nearest-neighbour upsampling by 2 along every spatial axis: [b, h, w, c] -> [b, 2h, 2w, c].
-
-    A broadcast and a reshape, whose gradient is a plain sum; `jax.image.resize` gathers, and its gradient scatters.
-    """
-    batch, *sizes, channels = x.shape
-    x = jnp.expand_dims(x, range(2, 2 * len(sizes) + 1, 2))  # [b, h, 1, w, 1, c]
-    x = jnp.broadcast_to(x, (batch, *(n for size in sizes for n in (size, 2)), channels))
-    return x.reshape(batch, *(2 * size for size in sizes), channels)

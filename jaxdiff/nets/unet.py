@@ -24,7 +24,8 @@ from jaxdiff.nets.layers import (
     at_least_single,
     convolution,
     default_init,
-    upsample,
+    dense,
+    silu,
 )
 
 
@@ -100,7 +101,7 @@ class ResidualBlock(nn.Module):
     def __call__(self, x, embedding, dropout_keys):
         """x, [b, *spatial, c], embedding, [b, e], dropout_keys, [b] or None -> [b, *spatial, channels]."""
         spatial_dims, style = x.ndim - 2, self.style
-        h = nn.silu(GroupNorm(self.dtype, name='norm_0')(x))
+        h = silu(GroupNorm(self.dtype, name='norm_0')(x))
         if self.resize:
             h, x = self.resize(h, style.taps), self.resize(x, style.taps)
         h = convolution(self.channels, spatial_dims, dtype=self.dtype, name='conv_0')(h)
@@ -109,14 +110,14 @@ class ResidualBlock(nn.Module):
             dtype=self.dtype,
             kernel_init=default_init,
             name='embedding',
-        )(nn.silu(embedding))
+        )(silu(embedding))
         told = jnp.expand_dims(told, range(1, 1 + spatial_dims))
         norm = GroupNorm(self.dtype, name='norm_1')
         if style.adaptive:
             gain, shift = jnp.split(told, 2, axis=-1)
-            h = nn.silu(norm(h) * (1 + gain) + shift)
+            h = silu(norm(h) * (1 + gain) + shift)
         else:
-            h = nn.silu(norm(h + told))
+            h = silu(norm(h + told))
         h = Dropout(self.dropout, name='dropout')(h, dropout_keys)
         h = convolution(
             self.channels,
@@ -126,9 +127,7 @@ class ResidualBlock(nn.Module):
             name='conv_1',
         )(h)
         if x.shape[-1] != self.channels or (self.resize and style.projected):
-            x = nn.Dense(
-                self.channels, dtype=self.dtype, kernel_init=default_init, name='shortcut'
-            )(x)
+            x = dense(x, self.channels, dtype=self.dtype, name='shortcut')
         return (x + h) * style.scale
 
 
@@ -250,7 +249,7 @@ class UNet(nn.Module):
         def double(h, name):
             if style.residual:
                 return block(h, h.shape[-1], name, resample.grow)
-            return conv(h.shape[-1], name)(upsample(h))
+            return conv(h.shape[-1], name, doubled=True)(h)
 
         last = len(self.multipliers) - 1
         shown = x.astype(dtype)
@@ -279,7 +278,7 @@ class UNet(nn.Module):
             if level > 0:
                 h = double(h, f'up_{level}_upsample')
 
-        h = nn.silu(GroupNorm(at_least_single(dtype), name='norm_out')(h))
+        h = silu(GroupNorm(at_least_single(dtype), name='norm_out')(h))
         h = conv(self.out_channels, 'conv_out', kernel_init=nn.initializers.zeros, dtype=h.dtype)(h)
         if not style.waves:
             return h

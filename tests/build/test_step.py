@@ -5,7 +5,7 @@ import tiny
 
 from jaxdiff import build, config as configs
 from jaxdiff.build import step
-from jaxdiff.nets import convolve
+from jaxdiff.nets import linear
 
 
 def made(config='digits', shape=(8, 8, 1), **changes):
@@ -37,7 +37,7 @@ def test_the_step_takes_the_state_and_the_batch_to_the_next_state():
 
 def test_kernels_learn_from_parts_of_the_batch_with_pmap_alone(monkeypatch):
     """A mesh's batch is sharded where it would be parted."""
-    monkeypatch.setattr(convolve, 'CACHE', 1)
+    monkeypatch.setattr(linear, 'CACHE', 1)
     found = []
     for parallel in ('pmap', 'mesh'):
         config, model = made(train__parallel=parallel, train__batch_size=4)
