@@ -49,6 +49,27 @@ def test_a_home_that_cannot_be_written_to_keeps_nothing(home):
     assert 'JAX_COMPILATION_CACHE_DIR' not in os.environ
 
 
+@pytest.mark.parametrize(
+    'asked, given, count, threads',
+    [
+        (dict(batch_size=64), {}, 4, 4),
+        (dict(batch_size=16), {}, 2, 4),  # eight examples each
+        (dict(batch_size=7), {}, 1, 4),
+        (dict(batch_size=64, parts=4), {}, 4, 4),
+        (dict(count=8), {}, 8, 16),
+        (dict(), {'XLA_FLAGS': '--xla_force_host_platform_device_count=6'}, 6, 12),
+        (dict(), {'NPROC': '10'}, 4, 10),
+    ],
+)
+def test_cores_are_devices_with_threads_enough(asked, given, count, threads, monkeypatch):
+    monkeypatch.setattr(os, 'sched_getaffinity', lambda _: range(4), raising=False)
+    for name in ('XLA_FLAGS', 'NPROC'):
+        monkeypatch.setenv(name, given.get(name, ''))
+    devices.use_cores(**asked)
+    assert os.environ['XLA_FLAGS'] == f'--xla_force_host_platform_device_count={count}'
+    assert os.environ['NPROC'] == str(threads)
+
+
 PROGRAM = """
 from jaxdiff import devices
 devices.keep_programs()
@@ -78,15 +99,17 @@ AGAIN = """
 import os, sys
 print('began')
 from jaxdiff import devices
+devices.ALLOCATORS = {}
 devices.keep_memory()
-print(os.environ.get('GLIBC_TUNABLES'), os.getpid(), *sys.argv)
+print(*map(os.environ.get, ('GLIBC_TUNABLES', 'LD_PRELOAD', 'TOLD')), os.getpid(), *sys.argv)
 """
 
 
-def again(**environment):
+def again(allocators=(), **environment):
     """What a process that keeps its memory prints, and its number."""
+    told = AGAIN.replace('{}', repr(dict(allocators)))
     given = {'PYTHONUNBUFFERED': '1'} | environment
-    process = processes.start('a', 'b c', program=('-c', AGAIN), environment=given)
+    process = processes.start('a', 'b c', program=('-c', told), environment=given)
     code, out, err = processes.end(process)
     assert code == 0, err
     return out.splitlines(), process.pid
@@ -104,10 +127,19 @@ def test_a_command_starts_again_once_as_itself_to_keep_its_memory(plain):
     (*began, told), pid = again()
     assert began == ['began', 'began']
     tunables, *rest = told.split(' ', 1)
-    assert rest == [f'{pid} -c a b c']
+    assert rest == [f'None None {pid} -c a b c']
     assert dict(t.split('=') for t in tunables.split(':')) == {
         f'glibc.malloc.{name}': str(value) for name, value in devices.TUNABLES.items()
     }
+
+
+@pytest.mark.skipif(not devices.glibc(), reason='another C library')
+@pytest.mark.parametrize('environment, told', [({}, 'ours'), ({'TOLD': 'theirs'}, 'theirs')])
+def test_an_allocator_that_is_installed_takes_the_place_of_glibcs(plain, environment, told):
+    """The C library's mathematics stands for one: it is there, and does no harm."""
+    allocators = {'libnowhere.so.1': {}, 'libm.so.6': {'TOLD': 'ours'}}
+    (*_, last), pid = again(allocators, **environment)
+    assert last == f'None libm.so.6 {told} {pid} -c a b c'
 
 
 @pytest.mark.parametrize('name', ['GLIBC_TUNABLES', 'LD_PRELOAD'])

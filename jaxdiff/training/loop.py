@@ -15,7 +15,8 @@ from jaxdiff.training.state import TrainState
 from jaxdiff.training.throughput import Meter
 
 # Steps that are under way or queued while the host prepares the next: devices never wait for it,
-# and it never runs so far ahead that a stop or a slow step would be noticed late.
+# and it never runs so far ahead that a stop or a slow step would be noticed late. On CPUs none: there
+# the devices' collective operations share few threads, and those of two steps could block each other.
 AHEAD = 2
 
 
@@ -55,7 +56,7 @@ def run(
 
     Raises: Unhealthy where `bad_steps` steps in a row were skipped; nothing of them is saved.
     """
-    start = int(state.step)
+    start, ahead = int(state.step), 0 if jax.default_backend() == 'cpu' else AHEAD
     if stop():
         return state
     batches = prefetch(stream, driver.put_batch)
@@ -84,15 +85,15 @@ def run(
             batch = meter.wait(lambda: next(batches))
             state, metrics = driver.step(state, batch)
             pending.append(metrics)
-            if len(pending) > AHEAD:
-                wait(step - AHEAD, pending[-1 - AHEAD])
+            if len(pending) > ahead:
+                wait(step - ahead, pending[-1 - ahead])
             bar.update()
             last = stop() or step == steps
             save_due = last or due(checkpoint_every, step)
             sample_due = due(sample_every, step) and not last
             snapshot_due = snapshot_every and (step == steps or due(snapshot_every, step))
             if save_due or sample_due or snapshot_due or due(log_every, step):
-                queued = pending[-AHEAD:]
+                queued = pending[max(0, len(pending) - ahead) :]
                 for i, metrics in enumerate(queued):
                     wait(step + 1 + i - len(queued), metrics)
                 records = jax.device_get([driver.get(m) for m in pending])
