@@ -76,6 +76,7 @@ def run(job: Job) -> Iterator[str]:
     held['copy at a save'] = program.device_bytes(state)
     yield from _memory(held, limit, 'sum')
     yield from _exchange(compiled)
+    yield from _least(job, compiled)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
             f'a step beside a save needs {size(sum(held.values()))} of each device, it has {size(limit)}: '
@@ -202,3 +203,28 @@ def _exchange(compiled):
     found = program.exchanged(compiled.as_text())
     rows = [(kind, size(c.bytes), f'by {c.count} operation(s)') for kind, c in found.items()]
     yield from _table('exchanged in a step', rows or [('nothing', '', '')])
+
+
+def _least(job, compiled):
+    """What a step takes at least, by what the chips are said to do at best."""
+    if not (chip := hardware.chip(job.devices[0])):
+        return
+    devices, moved = len(job.devices), (compiled.cost_analysis() or {}).get('bytes accessed', 0)
+    exchanged = {k: c.bytes for k, c in program.exchanged(compiled.as_text()).items()}
+    work = build.flops(job.config, job.model) / devices
+    rows = [
+        ('operations', work / chip.operations, f'at {operations(chip.operations)}/s, bfloat16'),
+        ('memory', moved / chip.memory, f'at {size(chip.memory)}/s, all that XLA counts'),
+        ('exchange', hardware.sent(exchanged, devices) / chip.links, f'at {size(chip.links)}/s'),
+    ]
+    longest = max(seconds for _, seconds, _ in rows)
+    share = f"{work / chip.operations / longest:.0%} of the chips' operations"
+    rows.append(
+        (
+            'the longest',
+            longest,
+            f'{job.config.train.batch_size / longest:,.0f} examples/s, {share}',
+        )
+    )
+    ms = [(label, f'{1e3 * seconds:,.3f} ms', note) for label, seconds, note in rows]
+    yield from _table('a step at least', ms)

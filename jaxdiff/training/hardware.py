@@ -3,7 +3,8 @@
 import importlib.metadata
 import importlib.util
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import jax
 from jax.experimental import topologies
@@ -19,6 +20,38 @@ _MEMORY = {
     'TPU v6 lite': 31.25,
     'TPU7x': 94.75,
 }
+
+
+class Chip(NamedTuple):
+    """What a chip does at best, in a second."""
+
+    operations: float  # products of bfloat16, which are also those of float32 by JAX's default
+    memory: float  # bytes from and to its memory
+    links: float  # bytes to other chips, over all links
+
+
+# Google Cloud TPU, System architecture: v4, v5e, v5p, v6e (https://docs.cloud.google.com/tpu/docs).
+_CHIPS = {
+    'TPU v4': Chip(275e12, 1228e9, 300e9),
+    'TPU v5 lite': Chip(197e12, 819e9, 200e9),
+    'TPU v5': Chip(459e12, 2765e9, 600e9),
+    'TPU v6 lite': Chip(918e12, 1638e9, 400e9),
+}
+
+
+def chip(device: jax.Device) -> Chip | None:
+    """None where that isn't known."""
+    return _CHIPS.get(device.device_kind)
+
+
+def sent(exchanged: Mapping[str, int], devices: int) -> float:
+    """Bytes that each device sends at least, by rings, for {kind of operation: its bytes, see `program.exchanged`}.
+
+    2 (n - 1) / n of an all-reduce, all of a permutation, (n - 1) / n of the others
+    """
+    share = (devices - 1) / devices
+    shares = {'all-reduce': 2 * share, 'collective-permute': 1.0}
+    return sum(count * shares.get(kind, share) for kind, count in exchanged.items())
 
 
 def memory(device: jax.Device) -> int | None:

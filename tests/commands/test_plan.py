@@ -109,6 +109,20 @@ def test_the_work_of_a_run_is_that_of_its_steps(by_pmap):
     assert found['one step']['bytes accessed'][0] > 0
 
 
+def test_a_step_takes_as_long_as_what_its_chips_are_slowest_at(monkeypatch):
+    """Of a chip that does a million of all in a millisecond."""
+    chip = hardware.Chip(operations=1e9, memory=1e9, links=1e9)
+    monkeypatch.setattr(hardware, 'chip', lambda device: chip)
+    found, _ = planned()
+    least, step = found['a step at least'], found['one step']
+    ms = {label: value for label, (value, _, _) in least.items()}
+    assert ms['operations'] == pytest.approx(step['of each device'][0], rel=0.01)  # MFLOP
+    assert ms['memory'] == pytest.approx(size(step['bytes accessed']) / 1e6, rel=0.01)
+    sent = 2 * 7 / 8 * size(found['exchanged in a step']['all-reduce'])
+    assert ms['exchange'] == pytest.approx(sent / 1e6, rel=0.01)
+    assert ms['the longest'] == max(ms['operations'], ms['memory'], ms['exchange'])
+
+
 def test_a_set_that_is_not_here_is_planned_from_its_description(tmp_path):
     """DDPM's network on CIFAR-10; the head and the parameters come before anything is compiled."""
     job = plan.prepare(configs.load('cifar10', [('data.dir', str(tmp_path))]))
@@ -237,3 +251,4 @@ def test_tpus_that_are_not_there():
     # The parameters are gathered as the bfloat16 that they are multiplied as.
     assert size(exchanged['all-gather']) > 0.25 * gradients
     assert whole['memory of each device']['sum'][2].startswith('of 15.75 GiB')
+    assert whole['a step at least']['operations'][2] == 'at 197.00 TFLOP/s, bfloat16'

@@ -13,6 +13,15 @@ def test_a_cpus_memory_is_not_known():
     assert hardware.memory(jax.devices()[0]) is None
 
 
+def test_rings_send_all_but_their_own_part():
+    """To reduce and to gather, each once; a permutation sends all."""
+    assert hardware.sent({'all-reduce': 100}, 4) == 150
+    assert hardware.sent({'all-gather': 100, 'reduce-scatter': 100}, 4) == 150
+    assert hardware.sent({'collective-permute': 100}, 4) == 100
+    assert hardware.sent({'all-reduce': 100}, 1) == 0
+    assert hardware.chip(jax.devices()[0]) is None
+
+
 def test_without_libtpu_it_says_what_to_install(monkeypatch):
     monkeypatch.setattr(importlib.util, 'find_spec', lambda name: None)
     with pytest.raises(ImportError, match=r"isn't installed: pip install 'libtpu==\S+'$"):
