@@ -1,5 +1,6 @@
 """A case by jaxdiff: `python ours.py CASE FOLDER`, in which theirs has left weights, an input and what it gives."""
 
+import functools
 import os
 import pathlib
 import sys
@@ -62,7 +63,8 @@ def training(config, model, dataset, key):
     step = build.train_step(config, model, key, jax.devices())
     driver = build.driver(config, step, jax.devices())
     batch = driver.put_batch(data.batches(dataset, config.train.batch_size, 0)[0])
-    state = [driver.put_state(build.train_state(config, model, key))]
+    init = jax.jit(functools.partial(build.train_state, config, model))
+    state = [driver.put_state(init(key))]
 
     def work():
         state[0], metrics = driver.step(state[0], batch)
