@@ -101,7 +101,7 @@ def measure(config, workdir: epath.Path, saves: int, steps: int) -> tuple[int, l
         for _ in range(steps):
             state, metrics = driver.step(state, next(batches))
             queued.append(metrics)
-            if len(queued) > loop.AHEAD:
+            if len(queued) > loop.ahead():
                 jax.block_until_ready(queued.pop(0))
         jax.block_until_ready(queued)
 

@@ -1,13 +1,19 @@
 """The devices that this process will see, and what they compile; decided before jax is imported."""
 
-import ctypes
 import hashlib
 import os
 import platform
 import re
 import sys
 
-# The first that is installed takes glibc's place.
+# The first that is installed, in these folders, takes glibc's place.
+FOLDERS = (
+    f'{sys.prefix}/lib',
+    '/usr/local/lib',
+    f'/usr/lib/{platform.machine()}-linux-gnu',
+    '/usr/lib64',
+    '/usr/lib',
+)
 ALLOCATORS = {
     'libtcmalloc_minimal.so.4': {},
     'libtcmalloc.so.4': {},
@@ -29,15 +35,18 @@ def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None =
     core is faster. Without `count`: as many as there are cores, fewer where `batch_size` is given and
     isn't a multiple of devices × `parts` or leaves a device fewer than 8 examples. A number that the
     user's own XLA_FLAGS gives stands. NPROC, the threads of XLA's pool, is one for each of these cores
-    (with two as many, a U-Net's step takes 1.1 times as long), and two for each device where these are
-    more: with less, collective operations could wait for each other for ever.
+    (with two, a U-Net's step takes 1.1 times as long), two for each device where these are more, and
+    more where the user's own says so.
 
-    Must run before jax is imported; accelerators are left as they are.
+    Must run before jax is imported; accelerators are left as they are. Whoever calls this waits for
+    each program in which devices exchange data before starting the next: those of two programs can
+    hold all threads and wait for each other for ever.
     """
     flags = os.environ.get('XLA_FLAGS', '')
     option = '--xla_force_host_platform_device_count='
     given = re.search(option + r'(\d+)', flags)
     cores = len(os.sched_getaffinity(0)) if hasattr(os, 'sched_getaffinity') else os.cpu_count()
+    cores = cores or 1
     if count is None and given:
         count = int(given[1])
     elif count is None:
@@ -84,9 +93,10 @@ def keep_memory() -> None:
     """
     if {'GLIBC_TUNABLES', 'LD_PRELOAD', _AGAIN} & os.environ.keys() or not glibc():
         return
-    allocator = next(filter(_installed, ALLOCATORS), None)
-    if allocator:
-        told = {'LD_PRELOAD': allocator} | ALLOCATORS[allocator]
+    places = ((name, os.path.join(folder, name)) for name in ALLOCATORS for folder in FOLDERS)
+    name, path = next((found for found in places if os.path.exists(found[1])), (None, None))
+    if path:
+        told = {'LD_PRELOAD': path} | ALLOCATORS[name]
     else:
         tunables = (f'glibc.malloc.{name}={value}' for name, value in TUNABLES.items())
         told = {'GLIBC_TUNABLES': ':'.join(tunables)}
@@ -96,13 +106,6 @@ def keep_memory() -> None:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], environment)
     except OSError:  # forbidden, or no such file: it goes on as it is
         return
-
-
-def _installed(library):
-    try:
-        return ctypes.CDLL(library)
-    except OSError:
-        return None
 
 
 def glibc() -> bool:

@@ -167,8 +167,9 @@ def trainer(losses: Loss, rate: float, steps: int) -> Callable[..., Any]:
                 params, state, value = step(
                     params, state, teacher, batch, jax.random.fold_in(key, i)
                 )
+                value = float(value)  # waits for the step, see `devices.use_cores`
                 if i % 16 == 15 or i == steps - 1:
-                    mean = float(value) if mean is None else 0.8 * mean + 0.2 * float(value)
+                    mean = value if mean is None else 0.8 * mean + 0.2 * value
                     bar.set_postfix(loss=f'{mean:.4g}', refresh=False)
                 bar.update()
         return jax.device_get(params)

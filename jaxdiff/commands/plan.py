@@ -76,7 +76,7 @@ def run(job: Job) -> Iterator[str]:
     held['copy at a save'] = program.device_bytes(state)
     yield from _memory(held, limit, 'sum')
     yield from _exchange(compiled)
-    yield from _least(job, compiled)
+    yield from _at_best(job, compiled)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
             f'a step beside a save needs {size(sum(held.values()))} of each device, it has {size(limit)}: '
@@ -205,8 +205,8 @@ def _exchange(compiled):
     yield from _table('exchanged in a step', rows or [('nothing', '', '')])
 
 
-def _least(job, compiled):
-    """What a step takes at least, by what the chips are said to do at best."""
+def _at_best(job, compiled):
+    """What a step would take if the chips did what they are said to do at best."""
     if not (chip := hardware.chip(job.devices[0])):
         return
     devices, moved = len(job.devices), (compiled.cost_analysis() or {}).get('bytes accessed', 0)
@@ -227,4 +227,4 @@ def _least(job, compiled):
         )
     )
     ms = [(label, f'{1e3 * seconds:,.3f} ms', note) for label, seconds, note in rows]
-    yield from _table('a step at least', ms)
+    yield from _table('a step, with chips at their best', ms)

@@ -45,9 +45,10 @@ def chip(device: jax.Device) -> Chip | None:
 
 
 def sent(exchanged: Mapping[str, int], devices: int) -> float:
-    """Bytes that each device sends at least, by rings, for {kind of operation: its bytes, see `program.exchanged`}.
+    """Bytes that each device sends in one ring of all, for {kind of operation: its bytes, see `program.exchanged`}.
 
-    2 (n - 1) / n of an all-reduce, all of a permutation, (n - 1) / n of the others
+    2 (n - 1) / n of an all-reduce, all of a permutation, (n - 1) / n of the others. On a mesh of several
+    axes the rings are shorter, and it is less.
     """
     share = (devices - 1) / devices
     shares = {'all-reduce': 2 * share, 'collective-permute': 1.0}

@@ -20,6 +20,11 @@ from jaxdiff.training.throughput import Meter
 AHEAD = 2
 
 
+def ahead() -> int:
+    """The steps that may be under way or queued besides the newest."""
+    return 0 if jax.default_backend() == 'cpu' else AHEAD
+
+
 def run(
     state: TrainState,
     stream: Iterator[dict],
@@ -56,7 +61,7 @@ def run(
 
     Raises: Unhealthy where `bad_steps` steps in a row were skipped; nothing of them is saved.
     """
-    start, ahead = int(state.step), 0 if jax.default_backend() == 'cpu' else AHEAD
+    start, most = int(state.step), ahead()
     if stop():
         return state
     batches = prefetch(stream, driver.put_batch)
@@ -85,15 +90,15 @@ def run(
             batch = meter.wait(lambda: next(batches))
             state, metrics = driver.step(state, batch)
             pending.append(metrics)
-            if len(pending) > ahead:
-                wait(step - ahead, pending[-1 - ahead])
+            if len(pending) > most:
+                wait(step - most, pending[-1 - most])
             bar.update()
             last = stop() or step == steps
             save_due = last or due(checkpoint_every, step)
             sample_due = due(sample_every, step) and not last
             snapshot_due = snapshot_every and (step == steps or due(snapshot_every, step))
             if save_due or sample_due or snapshot_due or due(log_every, step):
-                queued = pending[max(0, len(pending) - ahead) :]
+                queued = pending[max(0, len(pending) - most) :]
                 for i, metrics in enumerate(queued):
                     wait(step + 1 + i - len(queued), metrics)
                 records = jax.device_get([driver.get(m) for m in pending])

@@ -114,7 +114,7 @@ def test_a_step_takes_as_long_as_what_its_chips_are_slowest_at(monkeypatch):
     chip = hardware.Chip(operations=1e9, memory=1e9, links=1e9)
     monkeypatch.setattr(hardware, 'chip', lambda device: chip)
     found, _ = planned()
-    least, step = found['a step at least'], found['one step']
+    least, step = found['a step, with chips at their best'], found['one step']
     ms = {label: value for label, (value, _, _) in least.items()}
     assert ms['operations'] == pytest.approx(step['of each device'][0], rel=0.01)  # MFLOP
     assert ms['memory'] == pytest.approx(size(step['bytes accessed']) / 1e6, rel=0.01)
@@ -251,4 +251,6 @@ def test_tpus_that_are_not_there():
     # The parameters are gathered as the bfloat16 that they are multiplied as.
     assert size(exchanged['all-gather']) > 0.25 * gradients
     assert whole['memory of each device']['sum'][2].startswith('of 15.75 GiB')
-    assert whole['a step at least']['operations'][2] == 'at 197.00 TFLOP/s, bfloat16'
+    assert (
+        whole['a step, with chips at their best']['operations'][2] == 'at 197.00 TFLOP/s, bfloat16'
+    )

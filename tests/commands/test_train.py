@@ -68,6 +68,20 @@ def test_interrupted_and_resumed_it_ends_bit_for_bit_the_same(run, tmp_path, mon
     ]
 
 
+@pytest.mark.parametrize('ahead', [1, 2])
+def test_steps_ahead_of_the_host_change_nothing(run, tmp_path, monkeypatch, ahead):
+    """As on accelerators; on CPUs it waits for each."""
+    assert train.loop.ahead() == 0
+    monkeypatch.setattr(train.loop, 'ahead', lambda: ahead)
+    start(tmp_path / 'run', optimizer__decay='constant')
+    for item in ('params', 'ema', 'optimizer'):
+        jax.tree.map(
+            np.testing.assert_array_equal,
+            params(run[0])[1][item],
+            params(tmp_path / 'run')[1][item],
+        )
+
+
 def test_a_finished_run_is_left_as_it_is(run):
     before = {p: p.stat().st_mtime for p in pathlib.Path(run[0], 'checkpoints').rglob('*')}
     assert start(run[0], optimizer__decay='constant') == run[1]

@@ -45,18 +45,19 @@ def test_gradients_of_a_convolution_are_those_of_xla(
     agree(*by_input_and_kernel(layer.apply, params, x), atol)
 
 
+@pytest.mark.parametrize('dtype, atol', [('float32', 1e-5), ('bfloat16', 0.05)])
 @pytest.mark.parametrize('sizes', [(5,), (3, 4), (2, 3, 2)])
-def test_a_convolution_of_what_is_doubled_is_that_of_its_nearest_neighbours(sizes):
+def test_a_convolution_of_what_is_doubled_is_that_of_its_nearest_neighbours(sizes, dtype, atol):
     x = jax.random.normal(jax.random.key(0), (2, *sizes, 3))
     made = lambda doubled: convolution(
-        5, len(sizes), doubled=doubled, dtype=jnp.float32, name='conv'
+        5, len(sizes), doubled=doubled, dtype=jnp.dtype(dtype), name='conv'
     )
     params = made(False).init(jax.random.key(1), x)
     shape = (2, *(2 * size for size in sizes), 3)
     plainly = lambda params, x: made(False).apply(params, jax.image.resize(x, shape, 'nearest'))
     wanted, _ = by_input_and_kernel(plainly, params, x)
     for found in by_input_and_kernel(made(True).apply, params, x):
-        agree(found, wanted, 1e-5)
+        agree(found, wanted, atol)
 
 
 @pytest.mark.parametrize('dtype, atol', [('float32', 1e-5), ('bfloat16', 0.05)])
@@ -81,8 +82,10 @@ def test_the_kernels_gradient_is_summed_over_as_many_examples_as_fit(
     assert made == 1 + parts
 
 
-def test_forward_mode_is_only_given_up_where_that_is_said():
-    layer = net(2, 1, jnp.float32)
+@pytest.mark.parametrize(
+    'layer', [net(2, 1, jnp.float32), nn.Dense(5, dot_general=linear.dot_general)]
+)
+def test_forward_mode_is_only_given_up_where_that_is_said(layer):
     x = jax.random.normal(jax.random.key(0), (1, 4, 4, 3))
     params = layer.init(jax.random.key(1), x)
     apply = lambda x: layer.apply(params, x)
