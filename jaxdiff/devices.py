@@ -84,8 +84,8 @@ def keep_memory() -> None:
 
     As it comes, glibc's malloc returns every large buffer to the kernel, and a step's buffers are
     zeroed and mapped anew at each step, or lie idle in the heaps of other threads. In one heap that is
-    kept, a U-Net's step takes 0.45 s on two cores, of which the heap's lock is a part; with tcmalloc or
-    jemalloc it takes 0.40 s. An allocator is chosen when a process starts. The user's own
+    kept, a U-Net's step takes 0.47 s on two cores, of which the heap's lock is a part; with tcmalloc or
+    jemalloc it takes 0.41 s. An allocator is chosen when a process starts. The user's own
     GLIBC_TUNABLES (empty, to turn this off) or LD_PRELOAD, of another allocator, stands; other systems
     than Linux with glibc are left as they are.
 
