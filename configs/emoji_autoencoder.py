@@ -5,7 +5,8 @@
 
 Result: mean PSNR 30.44 dB and SSIM 0.927 of the 784 images of held-out concepts. On two CPU cores it
 does 2.8 steps a second, all of them in nine minutes (that run: 20 min 58 s beside two other trainings).
-1,850 steps gave 30.9 dB and 0.934; 950 of 32 images 29.96 dB. For f8, 64 x 64 x 3 to 8 x 8 x 4: --config.autoencoder.multipliers='(1, 2, 2)', 25.16 dB and SSIM 0.813 after 1,650 steps.
+1,850 steps gave 30.9 dB and 0.934; 950 of 32 images 29.96 dB. For f8, 64 x 64 x 3 to 8 x 8 x 4:
+--config.autoencoder.multipliers='(1, 2, 2)', 25.16 dB and SSIM 0.813 after 1,650 steps.
 """
 
 from jaxdiff.configs import default

@@ -71,12 +71,14 @@ def run(job: Job) -> Iterator[str]:
     except MemoryError:
         yield from _memory(held, limit, 'before temporaries')
         raise
-    yield from _work(job, compiled)
+    work, moved = build.flops(job.config, job.model), program.moved(compiled)
+    exchanged = program.exchanged(compiled.as_text())
+    yield from _work(job, work, moved)
     held |= _needed(compiled, sum(held.values()))
     held['copy at a save'] = program.device_bytes(state)
     yield from _memory(held, limit, 'sum')
-    yield from _exchange(compiled)
-    yield from _at_best(job, compiled)
+    yield from _exchange(exchanged)
+    yield from _at_best(job, work, moved, exchanged)
     if limit and sum(held.values()) > limit:
         raise MemoryError(
             f'a step beside a save needs {size(sum(held.values()))} of each device, it has {size(limit)}: '
@@ -184,8 +186,8 @@ def _memory(held, limit, title):
     yield from _table('memory of each device', [*rows, (title, size(total), of)])
 
 
-def _work(job, compiled):
-    work, devices = build.flops(job.config, job.model), len(job.devices)
+def _work(job, work, moved):
+    devices = len(job.devices)
     run = operations(work * job.config.train.steps)
     rows = [
         ('operations', operations(work), f'the whole run {run}'),
@@ -193,32 +195,31 @@ def _work(job, compiled):
     ]
     # XLA counts a loop's body once, and accumulation is one where `training.step` makes it one.
     once = job.config.train.accumulate > 1 and job.devices[0].platform != 'cpu'
-    if moved := (compiled.cost_analysis() or {}).get('bytes accessed'):
+    if moved:
         note = 'of each device' + ', the parts of accumulation counted once' * once
         rows.append(('bytes accessed', size(moved), note))
     yield from _table('one step', rows)
 
 
-def _exchange(compiled):
-    found = program.exchanged(compiled.as_text())
-    rows = [(kind, size(c.bytes), f'by {c.count} operation(s)') for kind, c in found.items()]
+def _exchange(exchanged):
+    rows = [(kind, size(c.bytes), f'by {c.count} operation(s)') for kind, c in exchanged.items()]
     yield from _table('exchanged in a step', rows or [('nothing', '', '')])
 
 
-def _at_best(job, compiled):
+def _at_best(job, work, moved, exchanged):
     """What a step would take if the chips did what they are said to do at best."""
     if not (chip := hardware.chip(job.devices[0])):
         return
-    devices, moved = len(job.devices), (compiled.cost_analysis() or {}).get('bytes accessed', 0)
-    exchanged = {k: c.bytes for k, c in program.exchanged(compiled.as_text()).items()}
-    work = build.flops(job.config, job.model) / devices
+    devices = len(job.devices)
+    sent = hardware.sent({kind: c.bytes for kind, c in exchanged.items()}, devices)
+    each = work / devices
     rows = [
-        ('operations', work / chip.operations, f'at {operations(chip.operations)}/s, bfloat16'),
+        ('operations', each / chip.operations, f'at {operations(chip.operations)}/s, bfloat16'),
         ('memory', moved / chip.memory, f'at {size(chip.memory)}/s, all that XLA counts'),
-        ('exchange', hardware.sent(exchanged, devices) / chip.links, f'at {size(chip.links)}/s'),
+        ('exchange', sent / chip.links, f'at {size(chip.links)}/s'),
     ]
     longest = max(seconds for _, seconds, _ in rows)
-    share = f"{work / chip.operations / longest:.0%} of the chips' operations"
+    share = f"{each / chip.operations / longest:.0%} of the chips' operations"
     rows.append(
         (
             'the longest',

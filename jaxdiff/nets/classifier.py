@@ -11,7 +11,7 @@ import jax.numpy as jnp
 
 from jaxdiff.nets.attention import SelfAttention
 from jaxdiff.nets.conditions import told
-from jaxdiff.nets.layers import GroupNorm, at_least_single, convolution, default_init
+from jaxdiff.nets.layers import GroupNorm, at_least_single, convolution, default_init, silu
 from jaxdiff.nets.unet import ResidualBlock, check_size
 
 
@@ -75,5 +75,5 @@ class Classifier(nn.Module):
         if maps and not self.is_initializing():
             return found
         exact = at_least_single(dtype)
-        h = jnp.mean(nn.silu(GroupNorm(exact, name='norm_out')(h)), (1, 2))
+        h = jnp.mean(silu(GroupNorm(exact, name='norm_out')(h)), (1, 2))
         return nn.Dense(self.num_classes, dtype=exact, kernel_init=default_init, name='logits')(h)

@@ -46,10 +46,10 @@ def in_reverse_mode(function: Callable) -> Callable:
 
 
 def dot_general(lhs: Array, rhs: Array, dimension_numbers, precision=None) -> Array:
-    """`jax.lax.dot_general`, as `nn.Dense` calls it: [..., i] by [i, o] -> [..., o]."""
+    """`jax.lax.dot_general`, as `nn.Dense` calls it: [n, i] by [i, o] -> [n, o]."""
     if not _REVERSE.get() or precision is not None:
         return lax.dot_general(lhs, rhs, dimension_numbers, precision)
-    return _dot(lhs.reshape(-1, lhs.shape[-1]), rhs).reshape(*lhs.shape[:-1], -1)
+    return _dot(lhs, rhs)
 
 
 @jax.custom_vjp

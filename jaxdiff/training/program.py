@@ -34,6 +34,11 @@ def memory(compiled: jax.stages.Compiled) -> Memory:
     )
 
 
+def moved(compiled: jax.stages.Compiled) -> float:
+    """Bytes that each device reads and writes, by XLA's count; 0 where it has none."""
+    return (compiled.cost_analysis() or {}).get('bytes accessed', 0.0)
+
+
 def device_bytes(tree: Any) -> int:
     """Bytes on each device of a tree of arrays, or of shapes with shardings."""
     return sum(
