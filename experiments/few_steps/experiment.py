@@ -35,22 +35,22 @@ def measure(lab):
     for name, student in learned.items():
         asked[name] = {n: ('consistency', student, n) for n in NUMBERS}
     num, classes = 40 if lab.smoke else SAMPLES, run.model.num_classes
-    labels = np.arange(num) % classes
+    c = run.config.data
+    _, labels = whole(data.load(c.name, data_dir=c.dir))
+    labels = np.random.default_rng(SEED).choice(labels, num)
+    two = of_each(labels, classes)
     judged, found, drawn = judging(run, judge), {}, {}
     for name, all_asked in asked.items():
         for n, how in all_asked.items():
             x = students.draw(case, *how, {'label': labels}, (num, *run.model.shape), SEED)
             images = np.asarray(run.model.codec.decode((), x))
             shown = drawn.setdefault(name, {})
-            shown[f', {n} step{"s" * (n > 1)}'] = images[: 2 * classes]
+            shown[f', {n} step{"s" * (n > 1)}'] = images[two]
             for figure, value in judged(images, labels).items():
                 found[f'{figure}, {name}, {n}'] = value
-    c = run.config.data
     images, labels = whole(data.load(c.name, data_dir=c.dir, split='test'))
     found |= {f'{figure}, real test images': v for figure, v in judged(images, labels).items()}
-    order = np.argsort(labels, kind='stable')  # two of each class, as in the samples
-    starts = np.searchsorted(labels[order], np.arange(classes))
-    drawn['real test images'] = {'': images[order[np.concatenate([starts, starts + 1])]]}
+    drawn['real test images'] = {'': images[of_each(labels, classes)]}
     lab.show(picture(drawn, len(numbers)), 'digits')
     return found
 
@@ -157,6 +157,12 @@ def judging(run, judge):
         }
 
     return judged
+
+
+def of_each(labels, classes):
+    """The rows of two of each class, the first of all before the second ones."""
+    rows = [np.flatnonzero(labels == k) for k in range(classes)]
+    return np.concatenate([*zip(*(np.resize(found, 2) for found in rows if len(found)))])
 
 
 def whole(dataset):

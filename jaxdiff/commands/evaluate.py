@@ -25,6 +25,7 @@ from jaxdiff.commands import (
     written,
 )
 from jaxdiff.commands.tables import aligned
+from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack, texts
 from jaxdiff.evaluation import classes, frechet, interval, kernel, memorised, neighbours
 from jaxdiff.evaluation.features import Features, named
@@ -37,6 +38,8 @@ OF_CLASSES = ('score', 'agreement')
 OF_DATA = ('bound', 'flow')
 OF_PAIRS = ('psnr', 'ssim')  # of a task's model: of held-out images that are degraded and restored
 METRICS = OF_FEATURES + OF_CLASSES + OF_DATA + OF_PAIRS
+METHOD = 2  # counts up where the same request has another figure: no figures before are reused
+_LEAST = 6  # images that neighbours are looked for among
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
 
@@ -50,6 +53,7 @@ class Job(NamedTuple):
     held_out: data.Dataset | None
     reference: data.Dataset
     real: data.Dataset | None  # whose images are measured in the place of samples
+    task: str  # what restored images are of: the data, what was done to them
     most: int  # images of a data set that are looked at
     out: epath.Path
     reuse: bool
@@ -73,14 +77,18 @@ def prepare(
 ) -> Job:
     """Reads a run and checks a request against it; writes nothing.
 
+    Samples are drawn by the labels and captions of examples of the training set, drawn with
+    replacement: independent of each other, and as frequent as there. Those of a task's model are made
+    from held-out examples, the first ones, and by theirs.
+
     Args:
       metrics: some of `METRICS`; None are all that the features and the run allow, but for the
         likelihoods, which take long.
       features: what samples are seen by, see `judges.find`.
       split: of the run's data, that samples are measured against; None is the training set.
       held_out: the split that copies of training images are told by, and that likelihoods are of.
-      most: images of a split that are looked at, its first ones.
-      real: a split whose first images, as many as there would be samples, are measured instead.
+      most: images of a split that are looked at, drawn at random where it has more.
+      real: a split of whose images as many as there would be samples are measured instead.
       reuse: take the figures that are there, where they were measured so before.
 
     Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
@@ -88,27 +96,35 @@ def prepare(
     if unknown := set(metrics or ()) - set(METRICS):
         raise ValueError(f'--metrics {" ".join(sorted(unknown))}: there are {", ".join(METRICS)}')
     trained = runs.find(workdir, overrides, step, ema, ema_width)
-    c, given, prompts = trained.config.data, images.Request(), None
+    c, given = trained.config.data, images.Request()
 
     def load(split):
         return data.load(c.name, c.path, c.dir, split, c.image_size)
 
     training, taken = load(c.split), load(real) if real else None
-    reference = load(split) if split else training
-    if taken:
-        num = min(trained.config.sample.num, len(taken.source))
+    reference, num = load(split) if split else training, trained.config.sample.num
+    if taken and data.overlap(taken, reference):
+        raise ValueError(
+            f'--real {real} would be measured against images of its own: give another split'
+        )
+    test = load(held_out) if trained.model.task else None
+    from_where = taken or test  # which of it may be fewer
+    if from_where and len(from_where.source) < num:
+        num = len(from_where.source)
         overrides = [*overrides, ('sample.num', str(num))]
-    if taken and taken.fingerprint == reference.fingerprint:
-        raise ValueError(f'--real {real} would be measured against itself: give another split')
-    if trained.model.task:
-        given = images.Request(split=f'{held_out}[:{trained.config.sample.num}]', degrade=True)
-    if trained.model.text and not any(trained.config.sample.prompts):
-        prompts = data.titles(training, 1 if taken else trained.config.sample.num)
-    asked = overrides, step, ema, ema_width, seed
-    job = sampling.prepare(workdir, *asked, prompts=prompts, images=given, overwrite=True)
     if taken:
-        job = job._replace(labels=_labels(taken, num))
-    job.made.update(made_by='jaxdiff evaluate', generated=not taken)
+        rows = seen.some(taken, num)
+    elif trained.model.task:
+        rows, given = np.arange(num), images.Request(split=f'{held_out}[:{num}]', degrade=True)
+    else:
+        rows = np.random.default_rng(seed).integers(len(training.source), size=num)
+    like = read((from_where or training).source, rows.tolist())
+    asked = overrides, step, ema, ema_width, seed
+    job = sampling.prepare(workdir, *asked, images=given, like=like, overwrite=True)
+    if taken:
+        job = job._replace(labels=stack(like)['label'] if 'label' in like[0] else None)
+    job.made.update(made_by='jaxdiff evaluate', generated=not taken, method=METHOD)
+    job.made['against'] = [reference.fingerprint, taken and taken.fingerprint]
     job.made['evaluated'] = {
         'features': features,
         'metrics': metrics,
@@ -117,30 +133,36 @@ def prepare(
         'most': most,
         'real': real,
     }
-    if prompts:
-        job.made['prompts'] = f'captions of {c.name or c.path}, {c.split}'
+    if trained.model.text and not any(trained.config.sample.prompts):
+        job.made['prompts'] = f'captions of {c.name or c.path}, {held_out if test else c.split}'
     of = judges.find(features) if features else None
-    chosen = tuple(metrics or _possible(job, of))
+    chosen = tuple(metrics or _possible(job, of, training))
     if taken and {*chosen} & {*OF_DATA, *OF_PAIRS}:
         raise ValueError(
             f'--real: {" ".join(chosen)} are not all of images that are seen by features'
         )
-    test = load(held_out) if {*chosen} & {'copies', *OF_DATA} else None
-    _check(job, chosen, of, min(most, len(reference.source)))
+    if {*chosen} & {'copies', *OF_DATA}:
+        test = test or load(held_out)
+    if 'copies' in chosen:
+        chosen = _told_apart(chosen, metrics, training, test, taken, held_out)
+    _check(job, chosen, of, min(most, len(reference.source)), training)
     short = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
     short += f'_{of.name}' if of else ''
     if metrics:
         short += '_' + '-'.join(chosen)
-    if split:
-        short += f'_{split}'
+    for default, value in ((None, split), ('test', held_out), (50_000, most)):
+        short += '' if value == default else f'_{value}'
     out = epath.Path(workdir) / 'evaluations' / f'{short}.json'
     if out.exists() and not (overwrite or reuse):
         raise ValueError(f'{out} exists: give --overwrite, --reuse, or other settings')
     if reuse and out.exists() and not _measured_so(out, job.made, of):
         raise ValueError(
-            f'{out} is of another run, other features or settings: --overwrite measures anew'
+            f'{out} is of another run, other features or settings, or measured as it no longer is: '
+            'delete it, or --overwrite measures anew'
         )
-    return Job(job, chosen, of, training, test, reference, taken, most, out, reuse)
+    pairs = [{k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}]
+    task = json.dumps([test.fingerprint, num, *pairs], sort_keys=True) if test else ''
+    return Job(job, chosen, of, training, test, reference, taken, task, most, out, reuse)
 
 
 def run(job: Job) -> Iterator[str]:
@@ -186,10 +208,10 @@ def _measured_so(path, made, of):
     before = json.loads(path.read_text())
     features = {f['features'] for f in before['figures'].values()} - {''}
     now = json.loads(json.dumps(made))
-    evaluated = {'real': None} | before['made']['evaluated']  # which older records lack
-    alike = evaluated == now['evaluated']
-    if not evaluated['real']:
-        alike &= all(before['made'][key] == now[key] for key in ('sample', 'run', 'seed'))
+    decide = ['evaluated', 'method', 'against']
+    if not now['evaluated']['real']:
+        decide += ['sample', 'run', 'seed']
+    alike = all(before['made'].get(key) == now[key] for key in decide)
     return alike and features <= ({of.digest} if of else set())
 
 
@@ -207,7 +229,7 @@ def table(figures: dict[str, Figure]) -> str:
     return aligned(rows, right={'value', 'count'})
 
 
-def _possible(job, of):
+def _possible(job, of, training):
     if not of and job.model.task:
         return OF_PAIRS
     if not of:
@@ -219,12 +241,37 @@ def _possible(job, of):
     chosen = [*OF_FEATURES] + ['score'] * bool(kinds)
     if job.config.data.path:  # which has no held-out split to tell copies by
         chosen.remove('copies')
-    if kinds and job.labels is not None and kinds == job.model.num_classes:
+    if kinds and job.labels is not None and not _other_classes(of, kinds, job, training):
         chosen.append('agreement')
     return chosen
 
 
-def _check(job, chosen, of, references):
+def _told_apart(chosen, metrics, training, held_out, taken, split):
+    """The metrics, without copies where all images would be among those that these are told by.
+
+    Raises: ValueError where they were asked for.
+    """
+    why = None
+    if data.overlap(training, held_out):
+        why = f'--held-out {split} has images of the training set'
+    elif taken and data.overlap(taken, held_out):
+        why = f'--real has images of --held-out {split}'
+    if why and metrics:
+        raise ValueError(f'copies are told by images that are neither: {why}')
+    return tuple(name for name in chosen if name != 'copies') if why else chosen
+
+
+def _other_classes(of, kinds, job, training):
+    """In what a classifier's classes and the model's differ; None where in nothing."""
+    ours = training.class_names
+    if kinds != len(ours):
+        return f'{of.name} knows {kinds} classes and the model {len(ours)}'
+    if of.class_names and of.class_names != ours:
+        return f'{of.name} knows other classes, {", ".join(of.class_names[:3])} …'
+    return None
+
+
+def _check(job, chosen, of, references, training):
     if of is None and {*chosen} - {*OF_DATA, *OF_PAIRS}:
         raise ValueError(f'--metrics {" ".join(chosen)} need --features')
     if {*chosen} & {*OF_PAIRS} and not job.model.task:
@@ -241,7 +288,14 @@ def _check(job, chosen, of, references):
             f'{of.name} sees images of {"x".join(map(str, of.shape))}, and the samples are '
             f'{"x".join(map(str, shape))}'
         )
+    if shape[-1] == 4 and not of.shape:
+        raise ValueError(f'{of.name} sees images of 1 or 3 channels, and the samples have 4')
     num = job.config.sample.num
+    if references < _LEAST:
+        raise ValueError(f'{references} images are too few to measure against: {_LEAST} or more')
+    if 'diversity' in chosen and job.labels is not None:
+        if num < (kinds := len(np.unique(job.labels))) + 2:
+            raise ValueError(f'diversity of {num} images in {kinds} classes: give --num, more')
     if num < 2 * interval.GROUPS:
         raise ValueError(f'--num {num}: an interval needs {2 * interval.GROUPS} samples or more')
     if 'frechet' in chosen and min(num * (1 - 1 / interval.GROUPS), references) <= of.width:
@@ -255,8 +309,8 @@ def _check(job, chosen, of, references):
         raise ValueError(f'{of.name} is no classifier: {" and ".join(OF_CLASSES)} need one')
     if 'agreement' in chosen and job.labels is None:
         raise ValueError('the run is not conditioned on labels: there is none to agree with')
-    if 'agreement' in chosen and kinds != job.model.num_classes:
-        raise ValueError(f'{of.name} knows {kinds} classes and the model {job.model.num_classes}')
+    if 'agreement' in chosen and (why := _other_classes(of, kinds, job, training)):
+        raise ValueError(f'there is no agreement: {why}')
 
 
 def _classes(of, job):
@@ -266,13 +320,6 @@ def _classes(of, job):
     image = jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
     seen_as = jax.ShapeDtypeStruct((1, of.width), np.float32)
     return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
-
-
-def _labels(dataset, num):
-    """Those of its first elements; None where there are none."""
-    if 'label' not in dataset.source[0]:
-        return None
-    return stack(read(dataset.source, range(num)))['label']
 
 
 def _timed(took, name, f, *given):
@@ -285,7 +332,7 @@ def _timed(took, name, f, *given):
 def _drawn(job, took):
     """The samples, and what they are seen as."""
     if job.real:
-        samples = seen.images(job.real, range(job.sampling.config.sample.num))
+        samples = seen.images(job.real, seen.some(job.real, job.sampling.config.sample.num))
         return samples, _timed(took, 'features', seen.looker(job.features), samples)
     asked, c = job.sampling, job.sampling.config.sample
     draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
@@ -316,16 +363,18 @@ def _of_pairs(job, samples):
     """How near restored images come to the whole ones."""
     measures = {'psnr': psnr, 'ssim': ssim}
     whole = job.sampling.start.whole
-    return {
+    found = {
         name: interval.of_mean(np.asarray(measures[name](whole, samples)))
         for name in OF_PAIRS
         if name in job.metrics
     }
+    return {name: figure._replace(reference=digest(job.task)) for name, figure in found.items()}
 
 
 def _of_features(job, looked, reference):
     x, found = looked.features, {}
-    near = reference[: len(x)]  # of neighbours there must be as many
+    among = np.random.default_rng(1).permutation(len(reference))[: len(x)]
+    near = reference[np.sort(among)]  # of neighbours as many, where there are
     labels = job.sampling.labels
     made_by = {
         'frechet': lambda: {'frechet_distance': frechet.of(x, reference)},
@@ -333,19 +382,29 @@ def _of_features(job, looked, reference):
         'precision': lambda: neighbours.precision_recall(x, near),
         'density': lambda: neighbours.density_coverage(x, near),
     }
-    of_reference = job.reference.fingerprint + f'[:{len(reference)}]'
     for metric, measure in made_by.items():
         if metric in job.metrics:
+            used = near if metric in ('precision', 'density') else reference
             for name, figure in measure().items():
-                found[named(name, job.features)] = figure._replace(reference=of_reference)
+                told = _digest(job.reference, len(used))
+                found[named(name, job.features)] = figure._replace(reference=told)
+    by_class = {}
     if 'diversity' in job.metrics:
         kinds = np.zeros(len(x), int) if labels is None else labels
-        found[named('diversity', job.features)] = classes.diversity(x, kinds)
+        by_class['diversity'] = classes.diversity(x, kinds)
     if 'score' in job.metrics:
-        found[named('score', job.features)] = classes.score(looked.logp)
+        by_class['score'] = classes.score(looked.logp)
     if 'agreement' in job.metrics:
-        found[named('agreement', job.features)] = classes.agreement(looked.logp, labels)
+        by_class['agreement'] = classes.agreement(looked.logp, labels)
+    for name, figure in by_class.items():  # against nothing, but by the labels of the training set
+        told = f'labels of {job.training.fingerprint}'
+        found[named(name, job.features)] = figure._replace(reference=told)
     return {name: f._replace(features=job.features.digest) for name, f in found.items()}
+
+
+def _digest(dataset, num):
+    """Of `seen.some` of a data set."""
+    return f'{dataset.fingerprint}, {num} of {len(dataset.source)}'
 
 
 def _copies(job, samples, looked, took):
@@ -356,10 +415,9 @@ def _copies(job, samples, looked, took):
     ]
     found = _timed(took, 'metrics', memorised.copies, looked.features, *of)
     order = np.argsort(found.distance)[:_SHOWN]
-    beside = seen.images(job.training, found.nearest[order])
-    reference = (
-        f'{job.training.fingerprint}[:{len(of[0])}], {job.held_out.fingerprint}[:{len(of[1])}]'
-    )
+    beside = seen.images(job.training, seen.some(job.training, len(of[0]))[found.nearest[order]])
+    sets = zip((job.training, job.held_out), of)
+    reference = '; '.join(_digest(dataset, len(features)) for dataset, features in sets)
     figure = found.copies._replace(reference=reference, features=job.features.digest)
     return figure, written.beside((beside,), samples[order])
 
@@ -368,12 +426,13 @@ def _bits(job, kind):
     """Bits per dimension of held-out images."""
     asked, source = job.sampling, job.held_out.source
     num = min(asked.config.sample.num, len(source))
+    chosen = seen.some(job.held_out, num)
     measure = jax.jit(build.bits_per_dim(asked.model, job.held_out.levels, kind))
     size, found = min(asked.config.sample.batch_size, num), []
     bar = tqdm(range(0, num, size), desc=f'bits per dimension ({kind})', dynamic_ncols=True)
     for start in bar:
         rows = np.minimum(np.arange(start, start + size), num - 1)
-        elements = read(source, rows.tolist())
+        elements = read(source, chosen[rows].tolist())
         batch = stack(elements)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(asked.seed), rows)
         labels = batch['label'] if asked.model.num_classes else None
@@ -382,4 +441,4 @@ def _bits(job, kind):
         bits = measure(asked.params, keys, batch['image'], cond)
         found.append(np.asarray(bits)[: num - start])
     figure = interval.of_mean(np.concatenate(found))
-    return figure._replace(reference=f'{job.held_out.fingerprint}[:{num}]')
+    return figure._replace(reference=_digest(job.held_out, num))

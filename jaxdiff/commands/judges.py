@@ -51,4 +51,5 @@ def _of_run(folder):
     prepared = json.dumps(run.made['config'], sort_keys=True)
     shape = tuple(model.data_shape)
     asked = width, params, apply, prepared, log_probabilities, shape
-    return known(run.folder.name or str(run.folder), *asked)
+    names = tuple(run.made['data']['class_names'])
+    return known(run.folder.name or str(run.folder), *asked)._replace(class_names=names)

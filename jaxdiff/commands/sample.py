@@ -23,6 +23,7 @@ from jaxdiff.commands import (
     written,
 )
 from jaxdiff.commands.folder import check_writable
+from jaxdiff.data.source import texts as captions_of
 from jaxdiff.training import parallel
 from jaxdiff.viz import film as films, grid
 
@@ -61,6 +62,7 @@ def prepare(
     prompts: list[str] | None = None,
     negative: str | None = None,
     images: image_inputs.Request = image_inputs.Request(),
+    like: list[dict] = (),
     source_label: str | None = None,
     source_prompt: str | None = None,
     words: bool = True,
@@ -81,6 +83,7 @@ def prepare(
       negative: a text that guidance leads away from.
       images: that samples are made from, taken in turn; there are as many samples where
         `overrides` don't say, and no classes where `labels` don't.
+      like: examples of the data, one for each sample, whose labels and captions they are drawn by.
       source_label, source_prompt: what these are of, where the method walks back to their noise.
       words: whether prompts are kept in what is written.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
@@ -103,6 +106,8 @@ def prepare(
     chosen = asked_for.choose_labels(labels, names, classes, c.num)
     if given and not (labels or leads.classifier):
         chosen = asked_for.no_labels(trained.model, trained.config, c.num)
+    if classes and like and 'label' in like[0]:
+        chosen = np.array([example['label'] for example in like], np.int32)
     told = chosen if trained.model.num_classes else None
     if prompts and not any(prompts):
         raise ValueError(
@@ -111,8 +116,11 @@ def prepare(
     if c.weights:
         texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:
-        texts = asked_for.choose_prompts(prompts or list(c.prompts), trained.model, c.num)
-        cond = asked_for.conditions(trained.model, told, texts)
+        asked, captions = prompts or list(c.prompts), False
+        if trained.model.text and like and not any(asked):
+            asked, captions = [captions_of(example)[0] for example in like], True
+        texts = asked_for.choose_prompts(asked, trained.model, c.num)
+        cond = asked_for.conditions(trained.model, told, texts, captions)
     away = asked_for.away_from(trained, cond, negative)
     start = None
     if given:

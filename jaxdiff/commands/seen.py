@@ -57,8 +57,17 @@ def together(parts: Iterable[Seen]) -> Seen:
     return Seen(np.concatenate(features), None if logp[0] is None else np.concatenate(logp))
 
 
+def some(dataset: data.Dataset, num: int) -> np.ndarray:
+    """Rows of `num` of its images, drawn at random without replacement, in order; of all where it has no more.
+
+    The first ones would not do: folders and files are often sorted by class.
+    """
+    n = len(dataset.source)
+    return np.sort(np.random.default_rng(0).permutation(n)[:num])
+
+
 def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
-    """The features of a data set's first `num` images, [n, width], computed once.
+    """The features of `some` of a data set's images, [n, width], computed once.
 
     Raises: OSError where they can't be kept in the set's folder.
     """
@@ -70,7 +79,7 @@ def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
 
     if not dataset.place:  # arrays lie nowhere
         return look()
-    name = f'features_{digest(dataset.fingerprint, features.digest, num)}.npy'
+    name = f'features_{digest(dataset.fingerprint, features.digest, num, "some")}.npy'
     file = Path(dataset.place) / name
     if not file.exists():
         kept.write(file, look(), 'the features')
@@ -86,6 +95,6 @@ def images(dataset: data.Dataset, rows: Iterable[int]) -> np.ndarray:
 
 
 def _parts(dataset, num) -> Iterator[np.ndarray]:
-    starts = range(0, num, 4 * BATCH)
+    rows, starts = some(dataset, num), range(0, num, 4 * BATCH)
     for i in tqdm(starts, desc='features of the data', unit='batch', dynamic_ncols=True):
-        yield images(dataset, range(i, min(i + 4 * BATCH, num)))
+        yield images(dataset, rows[i : i + 4 * BATCH])

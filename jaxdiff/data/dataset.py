@@ -29,6 +29,9 @@ class Dataset(NamedTuple):
     fingerprint: str  # of the data, the same on every machine; of large sets see `fingerprint`
     captioned: bool = False  # whether its examples have a 'text'
     place: str = ''  # the folder where what is computed of it is kept
+    records: tuple[
+        tuple[str, int, int], ...
+    ] = ()  # file, first and last + 1: which it has of a set
 
 
 def load(
@@ -102,6 +105,15 @@ def _at(path, split):
     if place.suffix == '.npz':
         return npz.read(path, place)
     raise ValueError(f'{path} is neither a folder of images nor an .npz file')
+
+
+def overlap(a: Dataset, b: Dataset) -> bool:
+    """Whether two have examples in common, as splits of one set: 'train[:500]' and 'train+test'."""
+    return a.fingerprint == b.fingerprint or any(
+        file == other and max(first, begin) < min(last, end)
+        for file, first, last in a.records
+        for other, begin, end in b.records
+    )
 
 
 def captions(dataset: Dataset) -> list[str]:

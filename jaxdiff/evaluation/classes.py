@@ -27,34 +27,35 @@ def score(logp: np.ndarray) -> Figure:
         return np.exp(whole - entropy[rows].mean())
 
     without = [of(group != g) for g in range(interval.GROUPS)]
-    return interval.jackknife(of(group >= 0), without, len(logp))
+    return interval.jackknife(of(group >= 0), without, len(logp), (1.0, logp.shape[1]))
 
 
 def agreement(logp: np.ndarray, labels: np.ndarray) -> Figure:
     """The share of samples whose most probable class is their label, [n]."""
-    return interval.of_mean((np.argmax(logp, 1) == labels).astype(float))
+    return interval.of_share(np.argmax(logp, 1) == labels)
 
 
 def diversity(features: np.ndarray, labels: np.ndarray) -> Figure:
-    """The variance of features [n, d] within a class, summed over features, the mean over classes.
+    """The variance of features [n, d] within a class, summed over features,
 
-    Half the mean squared distance of two samples of one class; without classes give one label to all.
+        sum_i |x_i − mean of its class|² / (n − classes).
 
-    Raises: ValueError where a class has fewer than three samples.
+    Half the mean squared distance of two samples of one class, the classes counting as often as they
+    are drawn; without classes give one label to all.
+
+    Raises: ValueError where there are not two samples more than classes.
     """
-    x, labels = np.float64(features), np.asarray(labels)
-    kinds = np.unique(labels)
-    each, errors = [], []
-    for k in kinds:
-        one = x[labels == k]
-        n = len(one)
-        if n < 3:
-            raise ValueError(f'diversity needs three samples or more of each class, got {n} of {k}')
-        apart = np.sum((one - one.mean(0)) ** 2, 1)
-        total = apart.sum()
-        without = (total - apart * n / (n - 1)) / (n - 2)  # the variance without each
-        found = interval.jackknife(total / (n - 1), without, n)
-        each.append(found.value)
-        errors.append((found.high - found.low) / 2)
-    value, reach = np.mean(each), np.linalg.norm(errors) / len(kinds)
-    return Figure(float(value), float(value - reach), float(value + reach), len(x))
+    x = np.float64(features)
+    _, kind, size = np.unique(labels, return_inverse=True, return_counts=True)
+    n, rest = len(x), len(x) - len(size)
+    if rest < 2:
+        raise ValueError(
+            f'diversity needs two samples more than classes, got {n} of {len(size)} classes'
+        )
+    means = np.stack([np.bincount(kind, column) for column in x.T], 1) / size[:, None]
+    apart, others = np.sum((x - means[kind]) ** 2, 1), size[kind] - 1
+    total = apart.sum()
+    # Without a sample its class has a new mean; one that is alone in its class takes the class along.
+    lost = np.where(others > 0, apart * size[kind] / np.maximum(others, 1), 0)
+    without = (total - lost) / (rest - (others > 0))
+    return interval.jackknife(total / rest, without, n, (0.0, np.inf))

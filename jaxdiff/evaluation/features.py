@@ -25,6 +25,8 @@ class Features(NamedTuple):
     # Of a classifier: params, images and their features -> log p(class), [b, classes].
     log_probabilities: Callable[[Any, Array, Array], Array] | None = None
     shape: tuple[int, ...] | None = None  # of the images that it takes; None: any
+    class_names: tuple[str, ...] = ()  # of a classifier, where they are known
+    fid: bool = False  # whether a Fréchet distance by it is FID: of the published weights alone
 
 
 def known(
@@ -52,7 +54,7 @@ def known(
 
 
 def named(metric: str, features: Features) -> str:
-    """A metric's name by these features: 'frechet_distance[mobilenet]'; by Inception's it is 'FID'."""
-    if (metric, features.name) == ('frechet_distance', 'inception'):
+    """A metric's name by these features: 'frechet_distance[mobilenet]'; by the published Inception's 'FID'."""
+    if metric == 'frechet_distance' and features.fid:
         return 'FID'
     return f'{metric}[{features.name}]'

@@ -71,7 +71,7 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
     for part in parts[1:]:
         whole = add(whole, part)
     without = [between(add(whole, part, -1), reference) for part in parts]
-    return interval.jackknife(between(whole, reference), without, whole.n)
+    return interval.jackknife(between(whole, reference), without, whole.n, (0.0, np.inf))
 
 
 def of(x: np.ndarray, y: np.ndarray) -> Figure:

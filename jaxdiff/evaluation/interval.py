@@ -3,6 +3,7 @@
 References:
   Efron & Stein 1981, The Jackknife Estimate of Variance.
   Wolter 2007, Introduction to Variance Estimation, chapter 4 (groups).
+  Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference (shares).
 """
 
 from collections.abc import Sequence
@@ -25,7 +26,27 @@ def of_mean(values: np.ndarray) -> Figure:
     return _around(float(np.mean(values)), float(error), n - 1, n)
 
 
-def jackknife(value: float, without: Sequence[float], count: int) -> Figure:
+def of_share(which: np.ndarray) -> Figure:
+    """The share of independent samples that are so, bool [n], with Wilson's interval,
+
+        (p + z²/2n ± z √(p (1 − p)/n + z²/4n²)) / (1 + z²/n).
+
+    It stays within 0 and 1 and has a width where none or all are so, as `of_mean`'s has not.
+    """
+    n, p = len(which), float(np.mean(which))
+    z = float(stats.norm.ppf((1 + LEVEL) / 2))
+    middle, reach = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
+    low, high = ((middle + sign * reach) / (1 + z**2 / n) for sign in (-1, 1))
+    low, high = max(0.0, min(low, p)), min(1.0, max(high, p))  # they are, but for rounding
+    return Figure(p, float(low), float(high), n)
+
+
+def jackknife(
+    value: float,
+    without: Sequence[float],
+    count: int,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Figure:
     """A statistic with an interval by the jackknife,
 
         error² = (g − 1) / g · sum_i (T_(i) − mean T)²,
@@ -36,15 +57,21 @@ def jackknife(value: float, without: Sequence[float], count: int) -> Figure:
       value: of the statistic of all samples.
       without: T_(i), [g].
       count: of samples.
+      within: what the statistic can be, where the interval ends too.
     """
     g = len(without)
     if g < 2:
         raise ValueError(f'the jackknife needs two parts or more, got {g}')
     error = np.sqrt((g - 1) * np.mean(np.square(np.asarray(without) - np.mean(without))))
-    return _around(float(value), float(error), g - 1, count)
+    return _around(float(value), float(error), g - 1, count, within)
 
 
-def by_halves(value: float, halves: Sequence[float], count: int) -> Figure:
+def by_halves(
+    value: float,
+    halves: Sequence[float],
+    count: int,
+    within: tuple[float, float] = (-np.inf, np.inf),
+) -> Figure:
     """A statistic with an interval by the delete-half jackknife, error² = mean_s (T_s − mean T)².
 
     For statistics that aren't smooth, which the jackknife gives too wide an interval. T_s is that of
@@ -55,7 +82,7 @@ def by_halves(value: float, halves: Sequence[float], count: int) -> Figure:
       halves: T_s, of different halves.
     """
     error = np.std(halves)
-    return _around(float(value), float(error), len(halves) - 1, count)
+    return _around(float(value), float(error), len(halves) - 1, count, within)
 
 
 def halves() -> np.ndarray:
@@ -68,15 +95,18 @@ def halves() -> np.ndarray:
 
 
 def groups(n: int) -> np.ndarray:
-    """The group of each of n samples, [n]: 0 … GROUPS − 1, in turn.
+    """The group of each of n samples, [n]: 0 … GROUPS − 1, of equal size, drawn at random.
+
+    In turn they would hold no sample of most classes where the samples' classes come in turn.
 
     Raises: ValueError where there are too few to leave a group out.
     """
     if n < 2 * GROUPS:
         raise ValueError(f'an interval needs {2 * GROUPS} samples or more, got {n}')
-    return np.arange(n) % GROUPS
+    return np.random.default_rng(0).permutation(np.arange(n) % GROUPS)
 
 
-def _around(value, error, freedom, count):
+def _around(value, error, freedom, count, within=(-np.inf, np.inf)):
     reach = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
-    return Figure(value, value - reach, value + reach, count)
+    low, high = within
+    return Figure(value, max(value - reach, low), min(value + reach, high), count)

@@ -27,4 +27,4 @@ def copies(samples: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> F
     _, usual = neighbours.nearest(held_out, training)
     row, distance = neighbours.nearest(samples, training)
     near = distance < np.quantile(usual, RARE)
-    return Found(interval.of_mean(near.astype(float)), row, distance)
+    return Found(interval.of_share(near), row, distance)

@@ -30,8 +30,8 @@ def precision_recall(x: np.ndarray, y: np.ndarray, k: int = 3) -> dict[str, Figu
     ours = _within(x, y, radii(y, k))
     group, near = interval.groups(len(x)), _nearest_by_group(x, k)
     whole, *halves = _recalls(y, group, near, x, k)
-    recall = interval.by_halves(whole, halves, len(x))
-    return {'precision': interval.of_mean(ours > 0), 'recall': recall}
+    recall = interval.by_halves(whole, halves, len(x), (0.0, 1.0))
+    return {'precision': interval.of_share(ours > 0), 'recall': recall}
 
 
 def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figure]:
@@ -43,7 +43,8 @@ def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figu
     covered = near <= reach[:, None]
     count = covered.sum(1)
     without = [np.mean(count - covered[:, g] > 0) for g in range(interval.GROUPS)]
-    return {'density': density, 'coverage': interval.jackknife(np.mean(count > 0), without, len(x))}
+    coverage = interval.jackknife(np.mean(count > 0), without, len(x), (0.0, 1.0))
+    return {'density': density, 'coverage': coverage}
 
 
 def radii(y: np.ndarray, k: int) -> np.ndarray:

@@ -5,6 +5,7 @@ References:
   https://github.com/mseitzer/pytorch-fid/releases/tag/fid_weights: the file.
 """
 
+import hashlib
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from jaxdiff.nets.inception import SIDE, WIDTH, Inception
 from jaxdiff.nets.resize import bilinear, rgb
 
 _MODEL = "FID's Inception-v3"
+_PUBLISHED = '6726825d'  # which the SHA-256 of the published file begins with, as its name says
 _PREPARED = "TensorFlow 1's bilinear to 299 x 299, (x - 128) / 128; mean of Mixed_7c"
 _PARTS = {
     'kernel': 'conv.weight',
@@ -35,9 +37,11 @@ _PARTS = {
 def load(path: str | Path) -> Features:
     """The 2,048 features that FID, the kernel distance, precision and recall are measured by.
 
+    A Fréchet distance by other weights, and by these from another file, is not called FID.
+
     Args:
-      path: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity use it, or its
-        state dict as `.safetensors`. It is read without PyTorch.
+      path: pt_inception-2015-12-05-6726825d.pth, as pytorch-fid and torch-fidelity use it, or a
+        state dict like its own as `.safetensors`. It is read without PyTorch.
 
     Raises: FileNotFoundError; ValueError where the weights aren't those of this network.
     """
@@ -53,7 +57,9 @@ def load(path: str | Path) -> Features:
         params = take(Inception(), image(SIDE), arrays, _name, _turn, _MODEL)
     except ValueError as error:
         raise ValueError(f'{file} cannot be used: {error}') from error
-    return known('inception', WIDTH, params, apply, _PREPARED, _log_probabilities)
+    found = known('inception', WIDTH, params, apply, _PREPARED, _log_probabilities)
+    published = hashlib.sha256(file.read_bytes()).hexdigest().startswith(_PUBLISHED)
+    return found._replace(fid=published)
 
 
 def apply(params: Any, images: Array) -> Array:

@@ -59,8 +59,9 @@ def test_all_that_apply_are_measured_and_say_by_what(evaluated):
 
 
 def test_they_are_of_the_samples_that_sample_draws(evaluated, random_run, judge, tmp_path):
-    _, (_, path, _) = evaluated
-    sample.run(sample.prepare(random_run, asked(), out=str(tmp_path / 'a')))
+    job, (_, path, _) = evaluated
+    labels = [str(label) for label in job.sampling.labels]
+    sample.run(sample.prepare(random_run, asked(), labels=labels, out=str(tmp_path / 'a')))
     drawn = np.load(tmp_path / 'a.npz')
     found = seen.looker(judges.find(judge))(drawn['samples'])
     right = float(np.mean(found.logp.argmax(1) == drawn['labels']))
@@ -72,9 +73,10 @@ def test_features_of_data_are_computed_once_and_are_those_of_the_images(judge, m
     dataset = data.load('digits')
     features = judges.find(judge)
     kept = seen.of_data(features, dataset, 300)
-    expected = seen.looker(features)(seen.images(dataset, range(300)))
+    rows = seen.some(dataset, 300)
+    expected = seen.looker(features)(seen.images(dataset, rows))
     np.testing.assert_allclose(kept, expected.features, atol=1e-5)
-    alone = jax.jit(features.apply)(features.params, seen.images(dataset, [299]))
+    alone = jax.jit(features.apply)(features.params, seen.images(dataset, rows[299:]))
     np.testing.assert_allclose(kept[299:], alone, atol=1e-4)
     monkeypatch.setattr(seen, 'looker', None)
     np.testing.assert_array_equal(seen.of_data(features, dataset, 300), kept)
@@ -169,20 +171,21 @@ def test_figures_are_reused_only_where_they_are_the_same(evaluated, random_run, 
     changes = {'model': 'classifier', 'classifier__channels': 16}
     config = configs.load('digits', tiny.overrides(**changes))
     other = tiny.random_run(tmp_path / 'seer', config)  # of the same name
-    with pytest.raises(ValueError, match='other features or settings: --overwrite'):
+    with pytest.raises(ValueError, match='other features or settings, or measured'):
         evaluate.prepare(random_run, asked(), features=other, reuse=True)
 
 
 def test_real_images_are_measured_in_the_place_of_samples(random_run, judge, capsys):
     held_out = data.load('digits', split='test')
-    elements = [held_out.source[i] for i in range(100)]
+    elements = [held_out.source[int(i)] for i in seen.some(held_out, 100)]
     look = seen.looker(judges.find(judge))
     found = look(np.stack([e['image'] for e in elements]))
     right = np.mean(found.logp.argmax(1) == [e['label'] for e in elements])
     asked = ['evaluate', '--workdir', random_run, '--features', judge, '--real', 'test']
     cli.main([*asked, '--num', '100'])
-    path, _ = capsys.readouterr().out.splitlines()[-2:]
+    path = capsys.readouterr().out.splitlines()[-1]
     record = json.loads(epath.Path(path).read_text())
+    assert 'copies' not in record['figures']  # told by images of this split
     figure = record['figures']['agreement[seer]']
     assert figure['value'] == pytest.approx(right) and figure['count'] == 100
     assert not record['made']['generated']

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from scipy import linalg
+from scipy import linalg, stats
 
 from jaxdiff.evaluation import classes, figure, frechet, interval, kernel, memorised, neighbours
 
@@ -137,6 +137,18 @@ def test_diversity_is_the_variance_within_classes():
     )
 
 
+def test_diversity_without_a_sample_is_that_of_the_others():
+    """Its interval is the jackknife's, by hand; a sample that is alone in its class says nothing."""
+    draws = np.random.default_rng(0)
+    x, labels = draws.normal(size=(30, 2)), np.append(draws.integers(3, size=29), 7)
+    rest = [classes.diversity(np.delete(x, i, 0), np.delete(labels, i)).value for i in range(30)]
+    found, expected = classes.diversity(x, labels), interval.jackknife(0.0, rest, 30)
+    assert found.high - found.value == pytest.approx(expected.high)
+    assert found.value == pytest.approx(classes.diversity(x[:-1], labels[:-1]).value)
+    with pytest.raises(ValueError, match='got 3 of 2 classes'):
+        classes.diversity(x[:3], [0, 0, 1])
+
+
 def test_copies_are_found_and_new_images_are_not():
     draws = np.random.default_rng(0)
     training, held_out, new = (draws.normal(size=(n, 5)) for n in (2000, 2000, 1000))
@@ -181,19 +193,77 @@ def _classes(x, y):
     }
 
 
-@pytest.mark.parametrize(
-    'measure',
-    [_fréchet, _kernel, _classes, neighbours.precision_recall, neighbours.density_coverage],
-    ids=['fréchet', 'kernel', 'classes', 'precision_recall', 'density_coverage'],
-)
-def test_the_intervals_hold_what_they_claim(measure):
-    """Of 200 sets of samples, 90 to 99 % of the intervals hold the estimator's expectation."""
-    draws, d, n = np.random.default_rng(0), 4, 200
-    y = draws.normal(size=(500, d))
-    c = covariance(draws, d)
-    found = [measure(gaussian(draws, n, np.full(d, 0.3), c), y) for _ in range(_REPEATS)]
+MEASURES = {
+    'fréchet': _fréchet,
+    'kernel': _kernel,
+    'classes': _classes,
+    'precision_recall': neighbours.precision_recall,
+    'density_coverage': neighbours.density_coverage,
+}
+
+
+def check_coverage(found):
+    """90 to 99 % of the intervals hold the estimator's expectation."""
     for name in found[0]:
         figures = [f[name] for f in found]
         expectation = np.mean([f.value for f in figures])
         held = np.mean([f.low <= expectation <= f.high for f in figures])
         assert 0.90 <= held <= 0.99, (name, held)
+
+
+@pytest.mark.parametrize('name', MEASURES)
+def test_the_intervals_hold_what_they_claim(name):
+    """Of 200 sets of samples."""
+    draws, d, n = np.random.default_rng(0), 4, 200
+    y = draws.normal(size=(500, d))
+    c = covariance(draws, d)
+    samples = (gaussian(draws, n, np.full(d, 0.3), c) for _ in range(_REPEATS))
+    check_coverage([MEASURES[name](x, y) for x in samples])
+
+
+@pytest.mark.parametrize('name', MEASURES)
+def test_the_intervals_hold_what_they_claim_of_data_in_classes(name):
+    """Ten classes far apart, drawn as often as each is in the training set; here they are not alike."""
+    draws, d, n = np.random.default_rng(1), 4, 300
+    means, labels = 2 * draws.normal(size=(10, d)), np.repeat(np.arange(10), range(30, 130, 10))
+    y = means[labels] + draws.normal(size=(len(labels), d))
+
+    def samples():
+        return means[labels[draws.integers(len(labels), size=n)]] + draws.normal(size=(n, d))
+
+    check_coverage([MEASURES[name](samples(), y) for _ in range(_REPEATS)])
+
+
+def test_groups_hold_some_of_every_class_though_classes_come_in_turn():
+    group = interval.groups(1000)
+    assert (np.bincount(group) == 50).all()
+    assert all(len(np.unique(np.arange(1000)[group == g] % 10)) > 7 for g in range(20))
+
+
+def test_samples_of_classes_drawn_at_random_are_at_no_distance_and_of_classes_in_turn_below():
+    """Each class exactly as often as the others makes pairs of one class rarer than chance does."""
+    draws, d, n = np.random.default_rng(0), 4, 200
+    means = draws.normal(size=(10, d))
+    y = means[draws.integers(10, size=20_000)] + 0.3 * draws.normal(size=(20_000, d))
+
+    def found(labels):
+        x = means[labels] + 0.3 * draws.normal(size=(n, d))
+        return kernel.distance(
+            np.float32(x), np.float32(y[draws.integers(20_000, size=2000)])
+        ).value
+
+    drawn = [found(draws.integers(10, size=n)) for _ in range(60)]
+    in_turn = [found(np.arange(n) % 10) for _ in range(60)]
+    error = np.std(drawn) / np.sqrt(60)
+    assert abs(np.mean(drawn)) < 3 * error
+    assert np.mean(in_turn) < -3 * error
+
+
+@pytest.mark.parametrize('n, p', [(60, 0.01), (200, 0.01), (500, 0.996), (1000, 0.5), (40, 0.9)])
+def test_the_interval_of_a_share_holds_it(n, p):
+    """Exactly, over the binomial distribution; the mean's own would hold 0.46 of the first."""
+    counts = np.arange(n + 1)
+    found = [interval.of_share(np.arange(n) < k) for k in counts]
+    held = np.array([f.low <= p <= f.high for f in found])
+    assert stats.binom.pmf(counts, n, p)[held].sum() > 0.9
+    assert all(0 <= f.low <= f.value <= f.high <= 1 and f.low < f.high for f in found)
