@@ -84,11 +84,11 @@ def ranked(lab, run, pixels, early):
     for (kind, split), images in drawn.items():
         names = [splits[split][1][i] for i in chosen[split]]
         ranks = retrieval.ranks(score(images, names), AMONG, 0)
-        found |= {
-            f'{kind}, {split}, first': np.mean(ranks == 1),
-            f'{kind}, {split}, first five': np.mean(ranks <= 5),
-            f'{kind}, {split}, median rank': np.median(ranks),
-        }
+        for measure, f in retrieval.figures(ranks, AMONG, names).items():
+            found[f'{kind}, {split}, {measure}'] = f.value
+            print(
+                f'{kind}, {split}, {measure}: {f.value:.3f} [{f.low:.3f}, {f.high:.3f}]', flush=True
+            )
         shown[split] = (
             names[:SHOWN],
             drawn['real', split][:SHOWN],

@@ -111,7 +111,13 @@ def _figures(found):
         if told is None:
             meet = 'intervals overlap' if row['intervals_overlap'] else 'intervals apart'
             told = f'{row["difference"]:+.4g}, {meet}'
+            told += ''.join(
+                f'; {k} {_value(a)} -> {_value(b)}' for k, (a, b) in row['drawn'].items()
+            )
+        files = ', '.join(dict.fromkeys(m['file'] for m in (row['a'], row['b']) if m))
+        several = sum(other['name'] == row['name'] for other in found['figures']) > 1
         rows.append((row['name'], *(_figure(row[side]) for side in 'ab'), told))
+        rows += [(f'  {files}', '', '', '')] if several else []
     if rows:
         yield from _table('figures, with 95 % intervals', rows, head=('', 'A', 'B', 'B - A'))
 
@@ -119,7 +125,8 @@ def _figures(found):
 def _figure(m):
     if m is None:
         return '-'
-    return f'{m["value"]:.4g} [{m["low"]:.4g}, {m["high"]:.4g}] of {m["count"]:,}, step {m["step"]}'
+    of = f'real images, {m["real"]}' if m['real'] else f'step {m["step"]}'
+    return f'{m["value"]:.4g} [{m["low"]:.4g}, {m["high"]:.4g}] of {m["count"]:,}, {of}'
 
 
 def _same(a, b):

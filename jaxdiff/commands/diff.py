@@ -180,6 +180,8 @@ def _newest(measured):
 
 
 def _why_not(x, y):
+    if bool(x.real) != bool(y.real):
+        return 'figures of real images and of samples cannot be compared'
     try:
         check_comparable(x.figure, y.figure)
     except ValueError as error:
@@ -188,8 +190,12 @@ def _why_not(x, y):
 
 def _told(name, a, b, why):
     row = {'name': name, 'why_not': why, 'difference': None, 'intervals_overlap': None}
+    row['drawn'] = {}  # in what the samples of both were drawn otherwise
     for key, m in (('a', a), ('b', b)):
-        row[key] = m and {'step': m.step, 'file': m.file} | m.figure._asdict()
+        row[key] = m and {'step': m.step, 'file': m.file, 'real': m.real} | m.figure._asdict()
+    if a and b:
+        both = [k for k in {**a.drawn, **b.drawn} if a.drawn.get(k) != b.drawn.get(k)]
+        row['drawn'] = {k: [a.drawn.get(k), b.drawn.get(k)] for k in both if not why}
     if not why:
         x, y = a.figure, b.figure
         row['difference'] = y.value - x.value

@@ -25,6 +25,7 @@ import numpy as np
 from jaxdiff import config as configs, manifest
 from jaxdiff.commands.tables import aligned
 from jaxdiff.configs import default
+from jaxdiff.data.fingerprint import digest
 
 EXPERIMENT, EXPECTED, FOUND, PICTURES = 'experiment.py', 'expected.json', 'found.json', 'pictures'
 SMOKE = {  # what a smoke run changes in every training
@@ -64,6 +65,7 @@ class Lab(NamedTuple):
     out: pathlib.Path  # of this experiment, among the runs
     smoke: bool
     environment: dict[str, str]  # of the commands, whatever the experiment does to its own
+    trained: list[str]  # the runs that were asked for so far, by folder
     point: dict = {}  # {config key: value} that this point of a sweep changes
 
     def train(self, name: str, config: str, **changes: Any) -> str:
@@ -81,6 +83,7 @@ class Lab(NamedTuple):
         changes |= (SMOKE if self.smoke else {}) | point
         flags = [f'--config.{key}={value}' for key, value in changes.items()]
         self.run('train', '--config', config, '--workdir', str(workdir), *flags)
+        self.trained.append(str(workdir))
         return str(workdir)
 
     def evaluate(self, workdir: str, **flags: Any) -> dict[str, float]:
@@ -107,8 +110,22 @@ class Lab(NamedTuple):
         """Keeps a figure of matplotlib as `name`.png; beside the experiment, if all figures are as expected."""
         place = self.out / PICTURES
         place.mkdir(exist_ok=True)
-        figure.savefig(place / f'{name}.png', dpi=100)
+        made = self.made() | {'content': f'{name}, a picture of the experiment {self.folder.name}'}
+        about = {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
+        figure.savefig(place / f'{name}.png', dpi=100, metadata=about)
         print(place / f'{name}.png', flush=True)
+
+    def made(self) -> dict:
+        """By what the figures and pictures are made: the experiment's code, and the runs' manifests."""
+        code = {path.name: digest(path.read_bytes()) for path in sorted(self.folder.glob('*.py'))}
+        made = {'made_by': 'jaxdiff reproduce', 'experiment': str(self.folder), 'code': code}
+        made |= {'sweep': self.point, 'smoke': self.smoke}
+        made |= {'versions': manifest.versions(), 'commit': manifest.commit(), 'runs': []}
+        for folder in self.trained:
+            run = json.loads((pathlib.Path(folder) / 'manifest.json').read_text())
+            run = {key: value for key, value in run.items() if key != 'history'}
+            made['runs'].append({'workdir': folder, 'run': run})
+        return made
 
     def run(self, *command: str) -> str:
         """Runs a command of jaxdiff in a process of its own; returns what it printed.
@@ -159,8 +176,11 @@ def prepare(
             raise FileNotFoundError(f'{folder} is no experiment: it has no {name}')
     try:
         expected = json.loads((place / EXPECTED).read_text())['figures']
-        for figure in expected.values():
-            float(figure['value']), float(figure['tolerance']), str(figure['source'])
+        for name, figure in expected.items():
+            numbers = {key: float(figure[key]) for key in ('value', 'tolerance')}
+            if not (math.isfinite(numbers['value']) and 0 <= numbers['tolerance'] < math.inf):
+                raise ValueError(f'{name} is {numbers}')
+            figure.update(numbers, source=str(figure['source']))
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{place / EXPECTED} must have figures of a value, a tolerance and a source: {error}'
@@ -169,7 +189,7 @@ def prepare(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    lab = Lab(place, where, where / place.name, smoke, dict(os.environ))
+    lab = Lab(place, where, where / place.name, smoke, dict(os.environ), [])
     return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
 
 
@@ -194,7 +214,7 @@ def _at(lab, point):
     if not point:
         return lab
     name = ','.join(f'{key}={value}' for key, value in point.items())
-    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, point=point)
+    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, trained=[], point=point)
 
 
 def run(job: Job) -> list[str]:
@@ -210,8 +230,7 @@ def run(job: Job) -> list[str]:
         began = time.monotonic()
         lab.out.mkdir(parents=True, exist_ok=True)
         found = {name: float(value) for name, value in job.module.measure(lab).items()}
-        made = {'versions': manifest.versions(), 'commit': manifest.commit(), 'sweep': lab.point}
-        made |= {'seconds': round(time.monotonic() - began), 'smoke': lab.smoke}
+        made = lab.made() | {'seconds': round(time.monotonic() - began)}
         text = json.dumps({'figures': found, 'made': made}, indent=1)
         (lab.out / FOUND).write_text(text + '\n')
         all_found.append(found)

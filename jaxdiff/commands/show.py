@@ -47,7 +47,7 @@ def text(file: str, made: dict) -> str:
         rows.append(('model', f'{model["workdir"]}, step {model["step"]}, {model["parameters"]}'))
     elif 'step' in made:
         rows.append(('model', f'step {made["step"]} of the run itself'))
-    for of in made.get('runs') or [{'run': trained(made)}]:
+    for of in made['runs'] if 'runs' in made else [{'run': trained(made)}]:
         where = f'{of["workdir"]}, ' if 'workdir' in of else ''
         rows.append(('run', where + _run(of['run'])))
     rows += [(key, words) for key in _SHOWN if (words := _words(made.get(key)))]
@@ -140,8 +140,14 @@ def _diff(made):
     return ['diff', *(of['workdir'] for of in made['runs'])]
 
 
+def _reproduce(made):
+    out = ['reproduce', made['experiment'], *['--smoke'] * made['smoke']]
+    return out + [part for key, value in made['sweep'].items() for part in ('--sweep', key, value)]
+
+
 _COMMANDS = {
     'jaxdiff diff': _diff,
+    'jaxdiff reproduce': _reproduce,
     'jaxdiff evaluate': _evaluate,
     'jaxdiff sample': _sample,
     'jaxdiff train': _train,

@@ -36,6 +36,8 @@ class Measured(NamedTuple):
     step: int
     file: str
     figure: Figure
+    real: str | None  # the split whose images were measured in the place of samples
+    drawn: dict[str, Any]  # how samples were drawn, and by which parameters
 
 
 class Side(NamedTuple):
@@ -138,8 +140,13 @@ def _digest(path):
 def _measured(path):
     told = _json(path)
     try:
+        made = told['made']
+        real, drawn = made.get('evaluated', {}).get('real'), {}
+        if not real:
+            drawn = {key: made.get(key) for key in ('seed', 'parameters', 'guides')}
+            drawn |= {key: _plain(value) for key, value in made.get('sample', {}).items()}
         return [
-            Measured(name, int(told['step']), path.name, _figure(fields))
+            Measured(name, int(told['step']), path.name, _figure(fields), real, drawn)
             for name, fields in told['figures'].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

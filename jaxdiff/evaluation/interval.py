@@ -41,6 +41,17 @@ def of_share(which: np.ndarray) -> Figure:
     return Figure(p, float(low), float(high), n)
 
 
+def of_median(values: np.ndarray) -> Figure:
+    """The median of independent values [n], between two of them: those at ranks of the binomial's quantiles.
+
+    The number of values below the true median is binomial (n, 1/2).
+    """
+    n, found = len(values), np.sort(values)
+    below = int(stats.binom.ppf((1 - LEVEL) / 2, n, 0.5))  # ranks below … n − 1 − below, from 0
+    low, high = found[max(below - 1, 0)], found[min(n - below, n - 1)]
+    return Figure(float(np.median(found)), float(low), float(high), n)
+
+
 def jackknife(
     value: float,
     without: Sequence[float],

@@ -6,6 +6,10 @@ References:
 
 import numpy as np
 
+from jaxdiff.data.fingerprint import digest
+from jaxdiff.evaluation import interval
+from jaxdiff.evaluation.figure import Figure
+
 
 def ranks(scores: np.ndarray, among: int, seed: int = 0) -> np.ndarray:
     """The rank of each picture's own caption among `among`, 1 being the best, int [n].
@@ -28,3 +32,23 @@ def ranks(scores: np.ndarray, among: int, seed: int = 0) -> np.ndarray:
         others += others >= i
         found[i] = 1 + np.sum(row[others] >= row[i])
     return found
+
+
+def figures(
+    ranks: np.ndarray, among: int, captions: list[str], features: str = ''
+) -> dict[str, Figure]:
+    """The shares of pictures whose own caption is first and among the first five, and the median rank.
+
+    Args:
+      ranks: of each picture, see `ranks`, int [n].
+      among: captions that each was told among.
+      captions: of the pictures, which the others were drawn from.
+      features: digest of what scored them.
+    """
+    found = {
+        'first': interval.of_share(ranks == 1),
+        'first five': interval.of_share(ranks <= 5),
+        'median rank': interval.of_median(ranks),
+    }
+    reference = digest(among, *captions)
+    return {k: f._replace(reference=reference, features=features) for k, f in found.items()}

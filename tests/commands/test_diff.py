@@ -33,7 +33,7 @@ def losses(steps=range(10, 410, 10), scale=1.0):
     ]
 
 
-def write(folder, records=(), starts=(), evaluations=None, made=None, **changes):
+def write(folder, records=(), starts=(), evaluations=None, made=None, evaluated=None, **changes):
     """A run's folder without checkpoints."""
     folder.mkdir()
     config = configs.load('digits', tiny.overrides(**changes))
@@ -45,7 +45,7 @@ def write(folder, records=(), starts=(), evaluations=None, made=None, **changes)
     (folder / 'metrics.jsonl').write_text(''.join(json.dumps(r) + '\n' for r in records))
     (folder / 'evaluations').mkdir()
     for name, (step, figures) in (evaluations or {}).items():
-        told = {'step': step, 'figures': figures, 'made': {}}
+        told = {'step': step, 'figures': figures, 'made': (evaluated or {}).get(name, {})}
         (folder / 'evaluations' / name).write_text(json.dumps(told))
     return str(folder)
 
@@ -179,6 +179,25 @@ def test_figures_stand_side_by_side_and_what_cannot_be_compared_says_why(tmp_pat
     assert 'different counts of samples' in text and '(500 and 1000)' in text
     assert '12 [11, 13] of 500, step 400' in text and '-3, intervals apart' in text
     assert 'only A has it' in text
+
+
+def test_samples_are_told_apart_by_how_they_were_drawn_and_real_images_are_none(tmp_path, capsys):
+    made = {'sample': {'guidance': 1.0, 'steps': 5}, 'seed': 0, 'evaluated': {'real': None}}
+    strong = made | {'sample': {'guidance': 4.0, 'steps': 5}}
+    real = {'evaluated': {'real': 'test'}}
+    of = {name: (300, {'recall': FIGURE}) for name in ('real.json', 'drawn.json')}
+    a = write(tmp_path / 'a', evaluations=of, evaluated={'real.json': real, 'drawn.json': made})
+    b = {'drawn.json': (300, {'recall': FIGURE})}
+    b = write(tmp_path / 'b', evaluations=b, evaluated={'drawn.json': strong})
+    (row,) = found(capsys, a, b)['figures']
+    assert row['a']['file'] == 'drawn.json' and row['drawn'] == {'guidance': [1.0, 4.0]}
+    assert '+0, intervals overlap; guidance 1.0 -> 4.0' in diff(capsys, a, b)
+    c = write(
+        tmp_path / 'c', evaluations={'real.json': of['real.json']}, evaluated={'real.json': real}
+    )
+    text = diff(capsys, b, c)
+    assert 'figures of real images and of samples cannot be compared' in text
+    assert 'of 500, real images, test' in text
 
 
 def test_the_picture_shows_both_and_says_how_it_was_made(tmp_path, capsys):

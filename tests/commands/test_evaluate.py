@@ -1,6 +1,7 @@
 """Figures of a run's samples, from the command line."""
 
 import json
+import shutil
 
 import jax
 import numpy as np
@@ -10,6 +11,8 @@ from etils import epath
 
 from jaxdiff import cli, config as configs, data
 from jaxdiff.commands import evaluate, judges, sample, seen, show
+from jaxdiff.evaluation.features import named
+from jaxdiff.evaluation.figure import Figure, check_comparable
 from jaxdiff.viz import grid
 
 
@@ -200,3 +203,99 @@ def test_features_of_arrays_are_kept_nowhere(judge, tmp_path, monkeypatch):
     dataset = data.load('digits')._replace(place='')
     assert seen.of_data(judges.find(judge), dataset, 50).shape == (50, 16)
     assert not list(tmp_path.iterdir())
+
+
+def test_samples_have_labels_as_frequent_as_in_the_training_set_each_drawn_alone(judge, tmp_path):
+    """Of 90 zeros and 10 ones, sorted: not half of each, and not in turn."""
+    draws = np.random.default_rng(0)
+    images = draws.integers(0, 256, (100, 8, 8, 1), np.uint8)
+    np.savez(tmp_path / 'mine.npz', image=images, label=np.repeat([0, 1], [90, 10]))
+    config = configs.load('digits', tiny.overrides(data__name='', data__path=tmp_path / 'mine.npz'))
+    run = tiny.random_run(tmp_path / 'run', config)
+
+    def labels(**more):
+        return evaluate.prepare(run, asked(**more), ['kernel'], judge).sampling.labels
+
+    found = labels(num=400)
+    assert 0.85 < np.mean(found == 0) < 0.95
+    np.testing.assert_array_equal(labels(num=100), found[:100])  # each by its number alone
+    assert any(found[::10] != found[0])
+
+
+def test_neighbours_are_looked_for_among_all_of_a_sorted_set(random_run, judge, tmp_path):
+    """Of a reference sorted by class, as folders are, the first ones would all be zeros."""
+    digits = data.load('digits')
+    found = [digits.source[i] for i in range(800)]
+    order = np.argsort([e['label'] for e in found], kind='stable')
+    images, labels = (np.stack([found[i][key] for i in order]) for key in ('image', 'label'))
+    np.savez(tmp_path / 'sorted.npz', image=images, label=labels)
+    dataset = data.load('', str(tmp_path / 'sorted.npz'))
+    job = evaluate.prepare(random_run, asked(num=100), ['density'], judge)
+    x = seen.looker(job.features)(np.stack([digits.source[i]['image'] for i in range(800, 1000)]))
+    reference = seen.of_data(job.features, dataset, 800)
+    coverage = evaluate._of_features(job._replace(reference=dataset), x, reference)[
+        'coverage[seer]'
+    ]
+    assert coverage.value > 0.7
+    assert coverage.reference == f'{dataset.fingerprint}, 200 of 800'
+
+
+@pytest.mark.parametrize(
+    'given, message',
+    [
+        ({'real': 'train[:500]'}, '--real train.:500. would be measured against images of its own'),
+        ({'real': 'train+test'}, 'images of its own'),
+        ({'metrics': ['copies'], 'held_out': 'train[1000:]'}, 'has images of the training set'),
+        ({'metrics': ['copies'], 'real': 'test[:200]'}, '--real has images of --held-out test'),
+        ({'metrics': ['kernel'], 'most': 2}, '2 images are too few to measure against'),
+    ],
+)
+def test_images_that_are_measured_against_themselves_are_refused(given, message, random_run, judge):
+    with pytest.raises(ValueError, match=message):
+        evaluate.prepare(random_run, asked(), features=judge, overwrite=True, **given)
+
+
+def test_splits_that_have_nothing_in_common_are_told_apart():
+    def some(split):
+        return data.load('digits', split=split)
+
+    assert data.overlap(some('train[:500]'), some('train[499:]'))
+    assert data.overlap(some('train+test'), some('test[10:20]'))
+    assert not data.overlap(some('train[:500]'), some('train[500:]'))
+    assert not data.overlap(some('train'), some('test'))
+
+
+def test_a_classifier_of_other_classes_agrees_with_nothing(random_run, judge, monkeypatch):
+    features = judges.find(judge)._replace(class_names=tuple('abcdefghij'))
+    monkeypatch.setattr(judges, 'find', lambda name: features)
+    with pytest.raises(ValueError, match='no agreement: seer knows other classes, a, b, c'):
+        evaluate.prepare(random_run, asked(), ['agreement'], judge)
+    job = evaluate.prepare(random_run, asked(num=70), features=judge)
+    assert 'agreement' not in job.metrics and 'score' in job.metrics
+
+
+def test_a_tasks_model_is_asked_for_the_labels_of_what_it_restores(judge, tmp_path):
+    """All held-out images where there are fewer than samples are asked for."""
+    config = configs.load('digits', tiny.overrides(task='denoise', degradation__noise=0.5))
+    run = tiny.random_run(tmp_path / 'run', config)
+    held_out = data.load('digits', split='test')
+    job = evaluate.prepare(run, asked(num=1000), ['agreement', 'psnr'], judge)
+    expected = [held_out.source[i]['label'] for i in range(len(held_out.source))]
+    np.testing.assert_array_equal(job.sampling.labels, expected)
+    *_, path = evaluate.run(job)
+    figures = json.loads(epath.Path(path).read_text())['figures']
+    assert figures['psnr']['count'] == 355
+    other = configs.load('digits', tiny.overrides(task='deblur'))
+    other = tiny.random_run(tmp_path / 'other', other)
+    *_, path = evaluate.run(evaluate.prepare(other, asked(num=1000), ['psnr']))
+    one, two = (
+        Figure(**f)
+        for f in (figures['psnr'], json.loads(epath.Path(path).read_text())['figures']['psnr'])
+    )
+    with pytest.raises(ValueError, match='different references'):
+        check_comparable(one, two)
+
+
+def test_a_run_called_inception_measures_no_fid(judge, tmp_path):
+    shutil.copytree(judge, tmp_path / 'inception')
+    assert named('frechet_distance', judges.find(str(tmp_path / 'inception'))) != 'FID'

@@ -7,7 +7,7 @@ import pathlib
 import pytest
 
 from jaxdiff import cli
-from jaxdiff.commands import reproduce
+from jaxdiff.commands import reproduce, show
 
 MEASURE = """
 def measure(lab):
@@ -52,6 +52,11 @@ def test_a_figure_that_fell_out_fails_by_name(experiment, tmp_path, two, capsys)
     assert 'OUT' in capsys.readouterr().out
 
 
+def test_figures_may_be_written_as_words(experiment, tmp_path):
+    folder = experiment(one='1.0')
+    reproduce.run(prepare(folder, tmp_path))
+
+
 def test_a_figure_that_is_missing_or_not_a_number_fails(experiment, tmp_path):
     with pytest.raises(OSError, match='three are not'):
         reproduce.run(prepare(experiment(one=1.0, three=3.0), tmp_path))
@@ -80,7 +85,13 @@ def test_commands_are_run_and_shown_and_one_that_fails_ends_it(experiment, tmp_p
 
 @pytest.mark.parametrize(
     'expected, message',
-    [(None, 'has no expected.json'), ('{}', 'must have figures'), ('[', 'must have figures')],
+    [
+        (None, 'has no expected.json'),
+        ('{}', 'must have figures'),
+        ('[', 'must have figures'),
+        ('{"figures": {"one": {"value": 1, "tolerance": -1, "source": ""}}}', 'one is .*-1.0'),
+        ('{"figures": {"one": {"value": 1, "tolerance": NaN, "source": ""}}}', 'one is .*nan'),
+    ],
 )
 def test_what_is_no_experiment_is_refused(experiment, tmp_path, expected, message):
     folder = experiment(one=1.0)
@@ -101,7 +112,14 @@ def test_a_sweep_measures_at_every_point_with_the_same_judge(
     experiment, tmp_path, monkeypatch, capsys
 ):
     ran = []
-    monkeypatch.setattr(reproduce.Lab, 'run', lambda lab, *command: ran.append(command))
+
+    def run(lab, *command):
+        ran.append(command)
+        folder = pathlib.Path(command[4])
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / 'manifest.json').write_text('{"history": [1], "config": {}}')
+
+    monkeypatch.setattr(reproduce.Lab, 'run', run)
     measure = """
 def measure(lab):
     lab.judge('judge', 'digits_judge')
@@ -117,7 +135,10 @@ def measure(lab):
     assert all('--config.train.steps=5' in command for command in models)
     assert all('--config.seed=1' in command for command in models)
     assert models[0][4] != models[1][4], 'each point has its own run'
-    assert json.loads(open(paths[1]).read())['made']['sweep'] == {'net.channels': '24', 'seed': '1'}
+    made = json.loads(open(paths[1]).read())['made']
+    assert made['sweep'] == {'net.channels': '24', 'seed': '1'} and made['code']['experiment.py']
+    assert [of['workdir'] for of in made['runs']] == [judges[1][4], models[1][4]]
+    assert all(of['run'] == {'config': {}} for of in made['runs'])
     head, *rows = capsys.readouterr().out.splitlines()
     assert head.split() == ['net.channels', 'seed', 'one'] and len(rows) == 2
 
@@ -168,4 +189,6 @@ def measure(lab):
     monkeypatch.setenv('XLA_FLAGS', 'before')
     monkeypatch.setenv('SOME_ONE', '1')
     reproduce.run(prepare(folder, tmp_path))
-    assert pathlib.Path(folder, 'picture.png').exists()
+    picture = str(pathlib.Path(folder, 'picture.png'))
+    told = show.text(picture, show.read(picture))
+    assert 'made by  jaxdiff reproduce, jaxdiff' in told and f'jaxdiff reproduce {folder}' in told

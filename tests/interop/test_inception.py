@@ -1,5 +1,7 @@
 """Inception-v3's loading, on a network of one layer with the same kinds of names."""
 
+import hashlib
+
 import flax.linen as nn
 import jax
 import jax.numpy as jnp
@@ -9,6 +11,7 @@ import safetensors.numpy
 from precision import products
 from torch_files import older, zipped
 
+from jaxdiff.evaluation.features import named
 from jaxdiff.interop import inception
 from jaxdiff.nets.normalised import NormalisedConv
 
@@ -45,6 +48,14 @@ def saved(folder, **options):
 
 def images(channels=3):
     return np.random.default_rng(1).integers(0, 256, (2, 6, 7, channels)).astype(np.uint8)
+
+
+def test_only_the_published_file_measures_fid(tmp_path, monkeypatch):
+    file = saved(tmp_path)
+    assert named('frechet_distance', inception.load(file)) == 'frechet_distance[inception]'
+    published = hashlib.sha256(file.read_bytes()).hexdigest()
+    monkeypatch.setattr(inception, '_PUBLISHED', published[:8])
+    assert named('frechet_distance', inception.load(file)) == 'FID'
 
 
 def test_features_are_those_of_the_weights(tmp_path):
