@@ -51,7 +51,8 @@ def random_run(workdir, config, steps=(3, 6)):
             'params': params,
             'ema': jax.tree.map(lambda x, s=step: x * (1 - 0.01 * s), params),
         }
-        writer.save(step, items, manifest.manifest(config, dataset), loss=1.0)
+        made = manifest.manifest(config, dataset) | build.text_of(model)
+        writer.save(step, items, made, loss=1.0)
         writer.check(wait=True)
     writer.close()
     (path / 'config.json').write_text(configs.dumps(config))

@@ -40,8 +40,8 @@ def picture(found, drawn):
 
     from jaxdiff.viz import grid
 
-    figure = matplotlib.figure.Figure((13, 9), layout='constrained')
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 4))
+    figure = matplotlib.figure.Figure((13, 11), layout='constrained')
+    top, bottom = figure.subfigures(2, 1, height_ratios=(1, 2))
     axes = top.subplots()
     for name in FEW:
         over = {
@@ -56,7 +56,7 @@ def picture(found, drawn):
     places = bottom.subplots(len(FEW), len(STEPS))
     for line, name in zip(places, FEW):
         for place, steps in zip(line, STEPS):
-            place.imshow(grid.tile(drawn[name, steps], 10))
+            place.imshow(grid.tile(drawn[name, steps], 5))
             place.set_xticks([])
             place.set_yticks([])
             place.set_title(f'{name}, {steps}', fontsize=8)

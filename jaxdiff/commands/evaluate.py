@@ -89,14 +89,15 @@ def prepare(
       held_out: the split that copies of training images are told by, and that likelihoods are of.
       most: images of a split that are looked at, drawn at random where it has more.
       real: a split of whose images as many as there would be samples are measured instead.
-      reuse: take the figures that are there, where they were measured so before.
+      reuse: take the figures that are there, where they were measured so before; those of another
+        `METHOD` are measured anew.
 
     Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
     """
     if unknown := set(metrics or ()) - set(METRICS):
         raise ValueError(f'--metrics {" ".join(sorted(unknown))}: there are {", ".join(METRICS)}')
     trained = runs.find(workdir, overrides, step, ema, ema_width)
-    c, given = trained.config.data, images.Request()
+    c, given, prompts = trained.config.data, images.Request(), None
 
     def load(split):
         return data.load(c.name, c.path, c.dir, split, c.image_size)
@@ -108,23 +109,29 @@ def prepare(
             f'--real {real} would be measured against images of its own: give another split'
         )
     test = load(held_out) if trained.model.task else None
-    from_where = taken or test  # which of it may be fewer
-    if from_where and len(from_where.source) < num:
-        num = len(from_where.source)
+    shown = taken or test  # images that there may be fewer of than samples are asked for
+    if shown and len(shown.source) < num:
+        num = len(shown.source)
         overrides = [*overrides, ('sample.num', str(num))]
-    if taken:
-        rows = seen.some(taken, num)
-    elif trained.model.task:
-        rows, given = np.arange(num), images.Request(split=f'{held_out}[:{num}]', degrade=True)
+    if shown:
+        rows = seen.some(shown, num)
     else:
         rows = np.random.default_rng(seed).integers(len(training.source), size=num)
-    like = read((from_where or training).source, rows.tolist())
+    if trained.model.task:
+        given = images.Request(split=real or held_out, degrade=True, whole=seen.images(shown, rows))
+    if any(key == 'sample.prompts' for key, _ in overrides):
+        prompts = list(trained.config.sample.prompts)
+    like = []
+    if trained.model.num_classes or trained.model.text or trained.config.sample.classifier:
+        like = _told(shown or training, rows, ('label',) if taken else ('label', 'text'))
     asked = overrides, step, ema, ema_width, seed
-    job = sampling.prepare(workdir, *asked, images=given, like=like, overwrite=True)
-    if taken:
-        job = job._replace(labels=stack(like)['label'] if 'label' in like[0] else None)
+    job = sampling.prepare(
+        workdir, *asked, prompts=prompts, images=given, like=like, overwrite=True
+    )
+    if taken and job.labels is not None:
+        labelled = 'label' in like[0]
+        job = job._replace(labels=np.array([x['label'] for x in like]) if labelled else None)
     job.made.update(made_by='jaxdiff evaluate', generated=not taken, method=METHOD)
-    job.made['against'] = [reference.fingerprint, taken and taken.fingerprint]
     job.made['evaluated'] = {
         'features': features,
         'metrics': metrics,
@@ -133,7 +140,7 @@ def prepare(
         'most': most,
         'real': real,
     }
-    if trained.model.text and not any(trained.config.sample.prompts):
+    if trained.model.text and not (prompts or taken):
         job.made['prompts'] = f'captions of {c.name or c.path}, {held_out if test else c.split}'
     of = judges.find(features) if features else None
     chosen = tuple(metrics or _possible(job, of, training))
@@ -145,23 +152,29 @@ def prepare(
         test = test or load(held_out)
     if 'copies' in chosen:
         chosen = _told_apart(chosen, metrics, training, test, taken, held_out)
+    sets = {'training': training, 'held_out': test, 'reference': reference, 'real': taken}
+    job.made['against'] = {name: dataset and dataset.fingerprint for name, dataset in sets.items()}
     _check(job, chosen, of, min(most, len(reference.source)), training)
     short = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
     short += f'_{of.name}' if of else ''
     if metrics:
         short += '_' + '-'.join(chosen)
-    for default, value in ((None, split), ('test', held_out), (50_000, most)):
-        short += '' if value == default else f'_{value}'
+    asked = {'split': (split, None), 'heldout': (held_out, 'test'), 'most': (most, 50_000)}
+    short += ''.join(f'_{k}{value}' for k, (value, default) in asked.items() if value != default)
     out = epath.Path(workdir) / 'evaluations' / f'{short}.json'
     if out.exists() and not (overwrite or reuse):
         raise ValueError(f'{out} exists: give --overwrite, --reuse, or other settings')
-    if reuse and out.exists() and not _measured_so(out, job.made, of):
-        raise ValueError(
-            f'{out} is of another run, other features or settings, or measured as it no longer is: '
-            'delete it, or --overwrite measures anew'
-        )
-    pairs = [{k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}]
-    task = json.dumps([test.fingerprint, num, *pairs], sort_keys=True) if test else ''
+    if reuse and out.exists():
+        before = json.loads(out.read_text())
+        reuse = before['made'].get('method') == METHOD
+        if reuse and not _measured_so(before, job.made, of):
+            raise ValueError(
+                f'{out} is of another run, other features or settings: --overwrite measures anew'
+            )
+    task = ''
+    if trained.model.task:
+        does = {k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}
+        task = json.dumps([_digest(shown, num), does], sort_keys=True)
     return Job(job, chosen, of, training, test, reference, taken, task, most, out, reuse)
 
 
@@ -203,12 +216,11 @@ def run(job: Job) -> Iterator[str]:
         yield str(picture)
 
 
-def _measured_so(path, made, of):
-    """Whether the figures in a file are those that would be measured now."""
-    before = json.loads(path.read_text())
+def _measured_so(before, made, of):
+    """Whether the figures in a record are those that would be measured now."""
     features = {f['features'] for f in before['figures'].values()} - {''}
     now = json.loads(json.dumps(made))
-    decide = ['evaluated', 'method', 'against']
+    decide = ['evaluated', 'against']
     if not now['evaluated']['real']:
         decide += ['sample', 'run', 'seed']
     alike = all(before['made'].get(key) == now[key] for key in decide)
@@ -254,8 +266,8 @@ def _told_apart(chosen, metrics, training, held_out, taken, split):
     why = None
     if data.overlap(training, held_out):
         why = f'--held-out {split} has images of the training set'
-    elif taken and data.overlap(taken, held_out):
-        why = f'--real has images of --held-out {split}'
+    elif taken and (data.overlap(taken, held_out) or data.overlap(taken, training)):
+        why = f'--real has images of --held-out {split} or of the training set'
     if why and metrics:
         raise ValueError(f'copies are told by images that are neither: {why}')
     return tuple(name for name in chosen if name != 'copies') if why else chosen
@@ -322,6 +334,15 @@ def _classes(of, job):
     return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
 
 
+def _told(dataset, rows, keys):
+    """What some examples have of these keys, without their images."""
+    found = []
+    for i in range(0, len(rows), seen.BATCH):
+        examples = read(dataset.source, rows[i : i + seen.BATCH].tolist())
+        found += [{key: x[key] for key in keys if key in x} for x in examples]
+    return found
+
+
 def _timed(took, name, f, *given):
     began = time.monotonic()
     result = f(*given)
@@ -373,8 +394,8 @@ def _of_pairs(job, samples):
 
 def _of_features(job, looked, reference):
     x, found = looked.features, {}
-    among = np.random.default_rng(1).permutation(len(reference))[: len(x)]
-    near = reference[np.sort(among)]  # of neighbours as many, where there are
+    rows = (seen.some(job.reference, num) for num in (len(reference), len(x)))
+    near = reference[np.isin(*rows)]  # of neighbours as many, where there are
     labels = job.sampling.labels
     made_by = {
         'frechet': lambda: {'frechet_distance': frechet.of(x, reference)},
@@ -396,8 +417,12 @@ def _of_features(job, looked, reference):
         by_class['score'] = classes.score(looked.logp)
     if 'agreement' in job.metrics:
         by_class['agreement'] = classes.agreement(looked.logp, labels)
-    for name, figure in by_class.items():  # against nothing, but by the labels of the training set
-        told = f'labels of {job.training.fingerprint}'
+    classes_of = 'no classes'
+    if labels is not None:
+        shown = job.real or (job.held_out if job.sampling.model.task else job.training)
+        classes_of = f'classes of {shown.fingerprint}'
+    for name, figure in by_class.items():
+        told = classes_of
         found[named(name, job.features)] = figure._replace(reference=told)
     return {name: f._replace(features=job.features.digest) for name, f in found.items()}
 

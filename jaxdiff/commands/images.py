@@ -34,6 +34,7 @@ class Request(NamedTuple):
     split: str | None = None  # of the run's data, instead of files
     mask: tuple[str, ...] = ()  # files, white where pixels are to be drawn
     degrade: bool = False  # whether the images are whole, and are to be measured first
+    whole: np.ndarray | None = None  # of the split, where they are read already
 
 
 class Given(NamedTuple):
@@ -86,7 +87,9 @@ def given(request: Request, trained: runs.Run) -> Given | None:
     if task and name != 'inpaint' and not request.degrade:
         shape = tasks.measured_shape(task, shape)
     if request.split:
-        images, opaque = _examples(trained.config, request.split), None
+        images, opaque = request.whole, None
+        if images is None:
+            images = _examples(trained.config, request.split)
         made = {'examples': request.split}
     else:
         found = [_open(file, shape, 'an image') for file in request.files]

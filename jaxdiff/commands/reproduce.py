@@ -65,6 +65,7 @@ class Lab(NamedTuple):
     out: pathlib.Path  # of this experiment, among the runs
     smoke: bool
     environment: dict[str, str]  # of the commands, whatever the experiment does to its own
+    where: pathlib.Path  # of all runs, as it was asked for
     trained: list[str]  # the runs that were asked for so far, by folder
     point: dict = {}  # {config key: value} that this point of a sweep changes
 
@@ -83,7 +84,8 @@ class Lab(NamedTuple):
         changes |= (SMOKE if self.smoke else {}) | point
         flags = [f'--config.{key}={value}' for key, value in changes.items()]
         self.run('train', '--config', config, '--workdir', str(workdir), *flags)
-        self.trained.append(str(workdir))
+        if str(workdir) not in self.trained:
+            self.trained.append(str(workdir))
         return str(workdir)
 
     def evaluate(self, workdir: str, **flags: Any) -> dict[str, float]:
@@ -110,7 +112,7 @@ class Lab(NamedTuple):
         """Keeps a figure of matplotlib as `name`.png; beside the experiment, if all figures are as expected."""
         place = self.out / PICTURES
         place.mkdir(exist_ok=True)
-        made = self.made() | {'content': f'{name}, a picture of the experiment {self.folder.name}'}
+        made = self.made()
         about = {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
         figure.savefig(place / f'{name}.png', dpi=100, metadata=about)
         print(place / f'{name}.png', flush=True)
@@ -118,7 +120,8 @@ class Lab(NamedTuple):
     def made(self) -> dict:
         """By what the figures and pictures are made: the experiment's code, and the runs' manifests."""
         code = {path.name: digest(path.read_bytes()) for path in sorted(self.folder.glob('*.py'))}
-        made = {'made_by': 'jaxdiff reproduce', 'experiment': str(self.folder), 'code': code}
+        made = {'made_by': 'jaxdiff reproduce', 'content': f'of the experiment {self.folder.name}'}
+        made |= {'experiment': str(self.folder), 'code': code, 'where': str(self.where)}
         made |= {'sweep': self.point, 'smoke': self.smoke}
         made |= {'versions': manifest.versions(), 'commit': manifest.commit(), 'runs': []}
         for folder in self.trained:
@@ -189,7 +192,7 @@ def prepare(
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    lab = Lab(place, where, where / place.name, smoke, dict(os.environ), [])
+    lab = Lab(place, where, where / place.name, smoke, dict(os.environ), pathlib.Path(runs), [])
     return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
 
 

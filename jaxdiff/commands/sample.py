@@ -83,7 +83,8 @@ def prepare(
       negative: a text that guidance leads away from.
       images: that samples are made from, taken in turn; there are as many samples where
         `overrides` don't say, and no classes where `labels` don't.
-      like: examples of the data, one for each sample, whose labels and captions they are drawn by.
+      like: examples of the data, one for each sample, by whose labels they are drawn, and by whose
+        captions where there are no `prompts`.
       source_label, source_prompt: what these are of, where the method walks back to their noise.
       words: whether prompts are kept in what is written.
       out: write `out`.png and `out`.npz; None is a name in the run's folder made of the settings.
@@ -104,10 +105,10 @@ def prepare(
     if given and not any(key == 'sample.num' for key, _ in overrides):
         c.num = 9 if c.method == 'interpolate' else len(given.images)
     chosen = asked_for.choose_labels(labels, names, classes, c.num)
-    if given and not (labels or leads.classifier):
-        chosen = asked_for.no_labels(trained.model, trained.config, c.num)
     if classes and like and 'label' in like[0]:
         chosen = np.array([example['label'] for example in like], np.int32)
+    elif given and not (labels or leads.classifier):
+        chosen = asked_for.no_labels(trained.model, trained.config, c.num)
     told = chosen if trained.model.num_classes else None
     if prompts and not any(prompts):
         raise ValueError(
@@ -116,8 +117,8 @@ def prepare(
     if c.weights:
         texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:
-        asked, captions = prompts or list(c.prompts), False
-        if trained.model.text and like and not any(asked):
+        asked, captions = prompts or [] if like else prompts or list(c.prompts), False
+        if trained.model.text and like and 'text' in like[0] and not any(asked):
             asked, captions = [captions_of(example)[0] for example in like], True
         texts = asked_for.choose_prompts(asked, trained.model, c.num)
         cond = asked_for.conditions(trained.model, told, texts, captions)

@@ -141,7 +141,7 @@ def _diff(made):
 
 
 def _reproduce(made):
-    out = ['reproduce', made['experiment'], *['--smoke'] * made['smoke']]
+    out = ['reproduce', made['experiment'], '--runs', made['where'], *['--smoke'] * made['smoke']]
     return out + [part for key, value in made['sweep'].items() for part in ('--sweep', key, value)]
 
 

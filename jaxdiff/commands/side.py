@@ -143,8 +143,8 @@ def _measured(path):
         made = told['made']
         real, drawn = made.get('evaluated', {}).get('real'), {}
         if not real:
-            drawn = {key: made.get(key) for key in ('seed', 'parameters', 'guides')}
-            drawn |= {key: _plain(value) for key, value in made.get('sample', {}).items()}
+            drawn = {key: made.get(key) for key in ('seed', 'parameters')} | made.get('sample', {})
+            drawn = {key: _plain(x) for key, x in drawn.items() if key != 'batch_size'}
         return [
             Measured(name, int(told['step']), path.name, _figure(fields), real, drawn)
             for name, fields in told['figures'].items()

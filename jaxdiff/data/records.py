@@ -49,7 +49,7 @@ def read(name: str, data_dir: str, split: str) -> Dataset:
         bool(caption),
         str(builder.data_dir),
         tuple(
-            (f.filename, f.skip, f.skip + f.examples_in_shard if f.take < 0 else f.skip + f.take)
+            (f.filename, f.skip, f.skip + f.take)
             for f in builder.info.splits[split].file_instructions
         ),
     )

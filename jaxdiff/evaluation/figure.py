@@ -7,9 +7,9 @@ class Figure(NamedTuple):
     """What a metric found.
 
     `low` and `high` bound the 95 % confidence interval of the estimator's expectation at this count
-    of samples, given the reference: over samples drawn anew, it holds that expectation so often. Of
-    an unbiased estimator that is the true value; the Fréchet distance's expectation depends on the
-    count, so figures of different counts can't be compared.
+    of samples, given the reference: over samples drawn anew, it holds that expectation so often. It
+    says nothing of the reference's own error, nor of another training. The Fréchet distance's
+    expectation depends on the count, so figures of different counts can't be compared.
     """
 
     value: float

@@ -21,6 +21,12 @@ def distance(x: np.ndarray, y: np.ndarray) -> Figure:
     """(K) of samples x [n, d] from a reference y [m, d], with the jackknife's interval over x.
 
     The mean over pairs of different samples stands for each expectation, so that it may be negative.
+    Where samples are drawn by the classes of the reference itself, p_c of its images being of class c,
+    a perfect model's lies below 0 in the mean, by
+
+        (sum_c p_c K_cc − sum_{c, c'} p_c p_c' K_cc') / (m − 1),    K_cc' = E k(x, x') of classes c, c',
+
+    as the classes' shares are the reference's own, its error with them.
 
     Raises: ValueError where a set has fewer than three samples, or the features differ in number.
     """

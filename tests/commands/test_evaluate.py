@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import tiny
 from etils import epath
+from PIL import Image
 
 from jaxdiff import cli, config as configs, data
 from jaxdiff.commands import evaluate, judges, sample, seen, show
@@ -174,7 +175,7 @@ def test_figures_are_reused_only_where_they_are_the_same(evaluated, random_run, 
     changes = {'model': 'classifier', 'classifier__channels': 16}
     config = configs.load('digits', tiny.overrides(**changes))
     other = tiny.random_run(tmp_path / 'seer', config)  # of the same name
-    with pytest.raises(ValueError, match='other features or settings, or measured'):
+    with pytest.raises(ValueError, match='other features or settings: --overwrite'):
         evaluate.prepare(random_run, asked(), features=other, reuse=True)
 
 
@@ -299,3 +300,65 @@ def test_a_tasks_model_is_asked_for_the_labels_of_what_it_restores(judge, tmp_pa
 def test_a_run_called_inception_measures_no_fid(judge, tmp_path):
     shutil.copytree(judge, tmp_path / 'inception')
     assert named('frechet_distance', judges.find(str(tmp_path / 'inception'))) != 'FID'
+
+
+def test_a_models_own_prompts_are_for_its_pictures_and_not_for_its_figures(judge, tmp_path):
+    images, lines = np.random.default_rng(0).integers(0, 256, (60, 8, 8), np.uint8), []
+    (tmp_path / 'data').mkdir()
+    for i, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / 'data' / f'{i}.png')
+        lines.append({'file_name': f'{i}.png', 'text': f'number {i}', 'label': f'{i % 2}'})
+    (tmp_path / 'data' / 'metadata.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+    changes = {'data__name': '', 'data__path': tmp_path / 'data', 'text__encoder': 'trained'}
+    changes |= {'net__condition': 'class+text', 'sample__prompts': "('always',)"}
+    run = tiny.random_run(tmp_path / 'run', configs.load('digits', tiny.overrides(**changes)))
+    job = evaluate.prepare(run, asked(), ['kernel'], judge)
+    numbers = np.array([int(prompt.split()[1]) for prompt in job.sampling.prompts])
+    assert len(set(numbers)) > 20
+    np.testing.assert_array_equal(numbers % 2, job.sampling.labels)  # of one example each
+    assert job.sampling.made['prompts'].startswith('captions of')
+    wanted = evaluate.prepare(run, asked(prompts="('number 3',)"), ['kernel'], judge).sampling
+    assert {*wanted.prompts} == {'number 3'} and wanted.made['prompts'] == ['number 3']
+
+
+def test_diversities_of_other_classes_are_not_compared(random_run, judge, tmp_path):
+    config = configs.load('digits', tiny.overrides(net__condition=''))
+    other = tiny.random_run(tmp_path / 'run', config)
+
+    def diversity(run, **more):
+        job = evaluate.prepare(run, asked(), ['diversity'], judge, overwrite=True, **more)
+        *_, path = evaluate.run(job)
+        return Figure(**json.loads(epath.Path(path).read_text())['figures']['diversity[seer]'])
+
+    free = diversity(other)
+    with pytest.raises(ValueError, match='different references'):
+        check_comparable(diversity(random_run), free)
+    real = diversity(other, real='test')
+    check_comparable(real, free)  # of all classes together, as the samples are
+    assert real.value > diversity(random_run, real='test').value
+
+
+def test_real_images_beside_a_tasks_model(judge, tmp_path):
+    changes = {
+        'task': 'denoise',
+        'degradation__noise': 0.5,
+        'loss__condition_dropout': 0.0,
+    }  # and without the null label
+    run = tiny.random_run(tmp_path / 'run', configs.load('digits', tiny.overrides(**changes)))
+    job = evaluate.prepare(run, asked(), ['kernel'], judge, real='test')
+    assert list(evaluate.run(job))
+    job = evaluate.prepare(run, asked(num=400), ['kernel'], judge, held_out='test+train[:30]')
+    assert len(job.sampling.labels) == 385
+
+
+def test_figures_of_an_earlier_method_are_measured_anew(random_run, judge, monkeypatch):
+    def prepared():
+        return evaluate.prepare(random_run, asked(num=44), ['kernel'], judge, reuse=True)
+
+    monkeypatch.setattr(evaluate, 'METHOD', 0)
+    list(evaluate.run(prepared()))
+    assert prepared().reuse
+    monkeypatch.undo()
+    assert not prepared().reuse
+    list(evaluate.run(prepared()))
+    assert prepared().reuse

@@ -240,23 +240,25 @@ def test_groups_hold_some_of_every_class_though_classes_come_in_turn():
     assert all(len(np.unique(np.arange(1000)[group == g] % 10)) > 7 for g in range(20))
 
 
-def test_samples_of_classes_drawn_at_random_are_at_no_distance_and_of_classes_in_turn_below():
-    """Each class exactly as often as the others makes pairs of one class rarer than chance does."""
-    draws, d, n = np.random.default_rng(0), 4, 200
-    means = draws.normal(size=(10, d))
-    y = means[draws.integers(10, size=20_000)] + 0.3 * draws.normal(size=(20_000, d))
+def test_a_perfect_model_is_as_far_below_as_the_classes_of_the_reference_make_it():
+    """Of classes without width: by the kernel's matrix of their places, in closed form.
+
+    With classes in turn, each exactly as often as the others, it would be lower still: that makes pairs
+    of one class rarer than chance does.
+    """
+    draws, d, n, m = np.random.default_rng(0), 4, 200, 400
+    means = np.float32(draws.normal(size=(10, d)))
+    of_reference = draws.integers(10, size=m)
+    k, p = (means @ means.T / d + 1) ** 3, np.bincount(of_reference, minlength=10) / m
+    expected = (p @ k @ p - p @ np.diag(k)) / (m - 1)
 
     def found(labels):
-        x = means[labels] + 0.3 * draws.normal(size=(n, d))
-        return kernel.distance(
-            np.float32(x), np.float32(y[draws.integers(20_000, size=2000)])
-        ).value
+        return kernel.distance(means[labels], means[of_reference]).value
 
-    drawn = [found(draws.integers(10, size=n)) for _ in range(60)]
-    in_turn = [found(np.arange(n) % 10) for _ in range(60)]
-    error = np.std(drawn) / np.sqrt(60)
-    assert abs(np.mean(drawn)) < 3 * error
-    assert np.mean(in_turn) < -3 * error
+    drawn = [found(of_reference[draws.integers(m, size=n)]) for _ in range(300)]
+    error = np.std(drawn) / np.sqrt(300)
+    assert expected < -3 * error and abs(np.mean(drawn) - expected) < 3 * error
+    assert found(np.arange(n) % 10) < np.mean(drawn)
 
 
 @pytest.mark.parametrize('n, p', [(60, 0.01), (200, 0.01), (500, 0.996), (1000, 0.5), (40, 0.9)])
