@@ -17,8 +17,8 @@ from tqdm import tqdm
 from jaxdiff import build, data
 from jaxdiff.commands import (
     asked_for,
-    images,
     judges,
+    like,
     run as runs,
     sample as sampling,
     seen,
@@ -77,9 +77,8 @@ def prepare(
 ) -> Job:
     """Reads a run and checks a request against it; writes nothing.
 
-    Samples are drawn by the labels and captions of examples of the training set, drawn with
-    replacement: independent of each other, and as frequent as there. Those of a task's model are made
-    from held-out examples, the first ones, and by theirs.
+    Samples are drawn by the labels and captions of examples of the training set, drawn at random, and
+    those of a task's model are made from held-out ones, see `like`.
 
     Args:
       metrics: some of `METRICS`; None are all that the features and the run allow, but for the
@@ -97,7 +96,7 @@ def prepare(
     if unknown := set(metrics or ()) - set(METRICS):
         raise ValueError(f'--metrics {" ".join(sorted(unknown))}: there are {", ".join(METRICS)}')
     trained = runs.find(workdir, overrides, step, ema, ema_width)
-    c, given, prompts = trained.config.data, images.Request(), None
+    c, prompts = trained.config.data, None
 
     def load(split):
         return data.load(c.name, c.path, c.dir, split, c.image_size)
@@ -113,24 +112,14 @@ def prepare(
     if shown and len(shown.source) < num:
         num = len(shown.source)
         overrides = [*overrides, ('sample.num', str(num))]
-    if shown:
-        rows = seen.some(shown, num)
-    else:
-        rows = np.random.default_rng(seed).integers(len(training.source), size=num)
-    if trained.model.task:
-        given = images.Request(split=real or held_out, degrade=True, whole=seen.images(shown, rows))
-    if any(key == 'sample.prompts' for key, _ in overrides):
+    alike = like.find(trained, training, shown, real or held_out, num, seed, bool(taken))
+    if any(key == 'sample.prompts' for key, _ in overrides):  # the run's own are for its pictures
         prompts = list(trained.config.sample.prompts)
-    like = []
-    if trained.model.num_classes or trained.model.text or trained.config.sample.classifier:
-        like = _told(shown or training, rows, ('label',) if taken else ('label', 'text'))
-    asked = overrides, step, ema, ema_width, seed
-    job = sampling.prepare(
-        workdir, *asked, prompts=prompts, images=given, like=like, overwrite=True
-    )
-    if taken and job.labels is not None:
-        labelled = 'label' in like[0]
-        job = job._replace(labels=np.array([x['label'] for x in like]) if labelled else None)
+    asked = {'prompts': prompts, 'images': alike.request, 'like': alike.examples}
+    decided = overrides, step, ema, ema_width, seed
+    job = sampling.prepare(workdir, *decided, **asked, overwrite=True)
+    if taken and not taken.class_names:
+        job = job._replace(labels=None)
     job.made.update(made_by='jaxdiff evaluate', generated=not taken, method=METHOD)
     job.made['evaluated'] = {
         'features': features,
@@ -155,13 +144,9 @@ def prepare(
     sets = {'training': training, 'held_out': test, 'reference': reference, 'real': taken}
     job.made['against'] = {name: dataset and dataset.fingerprint for name, dataset in sets.items()}
     _check(job, chosen, of, min(most, len(reference.source)), training)
-    short = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
-    short += f'_{of.name}' if of else ''
-    if metrics:
-        short += '_' + '-'.join(chosen)
-    asked = {'split': (split, None), 'heldout': (held_out, 'test'), 'most': (most, 50_000)}
-    short += ''.join(f'_{k}{value}' for k, (value, default) in asked.items() if value != default)
-    out = epath.Path(workdir) / 'evaluations' / f'{short}.json'
+    name = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
+    name += _suffix(of, metrics and chosen, split, held_out, most)
+    out = epath.Path(workdir) / 'evaluations' / f'{name}.json'
     if out.exists() and not (overwrite or reuse):
         raise ValueError(f'{out} exists: give --overwrite, --reuse, or other settings')
     if reuse and out.exists():
@@ -171,11 +156,19 @@ def prepare(
             raise ValueError(
                 f'{out} is of another run, other features or settings: --overwrite measures anew'
             )
-    task = ''
-    if trained.model.task:
-        does = {k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}
-        task = json.dumps([_digest(shown, num), does], sort_keys=True)
+    does = {k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}
+    task = json.dumps([_digest(alike.source, num), does], sort_keys=True)
     return Job(job, chosen, of, training, test, reference, taken, task, most, out, reuse)
+
+
+def _suffix(of, metrics, split, held_out, most):
+    """What a file's name says of a request, defaults left out."""
+    name = f'_{of.name}' if of else ''
+    name += '_' + '-'.join(metrics) if metrics else ''
+    asked = {'split': (split, None), 'heldout': (held_out, 'test'), 'most': (most, 50_000)}
+    return name + ''.join(
+        f'_{k}{value}' for k, (value, default) in asked.items() if value != default
+    )
 
 
 def run(job: Job) -> Iterator[str]:
@@ -332,15 +325,6 @@ def _classes(of, job):
     image = jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
     seen_as = jax.ShapeDtypeStruct((1, of.width), np.float32)
     return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
-
-
-def _told(dataset, rows, keys):
-    """What some examples have of these keys, without their images."""
-    found = []
-    for i in range(0, len(rows), seen.BATCH):
-        examples = read(dataset.source, rows[i : i + seen.BATCH].tolist())
-        found += [{key: x[key] for key in keys if key in x} for x in examples]
-    return found
 
 
 def _timed(took, name, f, *given):
