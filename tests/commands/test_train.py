@@ -196,7 +196,6 @@ def test_too_little_memory_is_told_in_one_line(tmp_path, monkeypatch):
 
 SMALL = {'net.channels': '32', 'net.multipliers': '(1, 2)', 'net.blocks': '1'}
 AT_THE_LAST = {'net.attention': '(14,)'}  # in full there is a third level, of 7
-QUICKLY = {'xla_backend_optimization_level': 0}  # compiled, for two steps
 STAND_IN = {'codec.name': 'pixels'}  # of the latents' shape
 # Parameters of the papers' networks, counted in the papers' code where they don't say, and what ours
 # have more or less: see the configs.
@@ -245,8 +244,7 @@ def one_real_step(name, shape, changes):
     images = np.random.default_rng(0).integers(0, 256, (4, *shape), np.uint8)
     index = np.arange(4, dtype=np.int32)
     batch = {'image': images, 'label': index, 'index': index}
-    step = build.train_step(config, model, jax.random.key(1), jax.devices())
-    step = jax.jit(step, compiler_options=QUICKLY)
+    step = jax.jit(build.train_step(config, model, jax.random.key(1), jax.devices()))
     after, numbers = step(state, batch)
     after, numbers = step(after, batch)
     expected = 10 if config.loss.name == 'variational' else 1  # bits, of a net that knows nothing
