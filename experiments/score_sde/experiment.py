@@ -42,8 +42,9 @@ def picture(found, drawn):
 
     from jaxdiff.viz import grid
 
-    figure = matplotlib.figure.Figure((14, 8), layout='constrained')
-    places = figure.subplots((len(drawn) + 2) // 3, 3).ravel()
+    rows = (len(drawn) + 2) // 3
+    figure = matplotlib.figure.Figure((14, 1.25 * rows), layout='constrained')
+    places = figure.subplots(rows, 3).ravel()
     for place in places:
         place.axis('off')
     for place, (name, images) in zip(places, drawn.items()):
