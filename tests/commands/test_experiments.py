@@ -42,6 +42,8 @@ def commands(tmp_path, monkeypatch):
         if args.command == 'train':
             trained[args.workdir] = (args.config, args.overrides)
             build.check(configs.load(*trained[args.workdir]))
+            pathlib.Path(args.workdir).mkdir(parents=True, exist_ok=True)
+            pathlib.Path(args.workdir, 'manifest.json').write_text('{}')
             return ''
         name, settings = trained[args.workdir]
         build.check(configs.load(name, settings + cli._of_sampling(args)))
