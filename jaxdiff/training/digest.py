@@ -9,6 +9,7 @@ checkpoint is ever listed without them, and no lock is needed.
 import hashlib
 import json
 import re
+import time
 
 import jax
 import orbax.checkpoint as ocp
@@ -21,6 +22,8 @@ from jaxdiff.paths import in_bucket
 _FOLDER = 'digests'
 _PART = 2**24  # bytes read at once
 _METADATA = '_CHECKPOINT_METADATA'
+# What Orbax adds to it in a thread of its own, maybe after the digest; the latter is not what restores.
+_LATER = ('commit_timestamp_nsecs', 'item_handlers')
 _MARK = 'commit_success.txt'  # written last, and its content never read
 _UNFINISHED = '.orbax-checkpoint-tmp'  # ends the names of what is not committed, on disk
 _MAY_BE_EMPTY = ('profiles', 'optimizer')  # trees of which Orbax then saves nothing
@@ -58,7 +61,10 @@ def problems(checkpoint: epath.Path, items: tuple[str, ...]) -> list[str]:
     wanted = [n for n in sorted(listed) if '/' not in n or n.split('/')[0] in items]
     for name in wanted[jax.process_index() :: jax.process_count()]:
         try:
-            if _digest(checkpoint / name) != listed[name]:
+            digests = [_digest(checkpoint / name)]
+            if name == _METADATA:  # of which only the time was left out before
+                digests.append(_digest(checkpoint / name, _LATER[:1]))
+            if listed[name] not in digests:
                 found.append(f'{name} is not as it was written')
         except (OSError, ValueError):
             found.append(f'{name} is missing or cannot be read')
@@ -92,7 +98,7 @@ def _write(checkpoint, process, processes):
         if (int(found[1]) if (found := re.search(r'/ocdbt\.process_(\d+)/', name)) else 0)
         == process
     ]
-    files = {n.replace(_UNFINISHED, ''): _digest(checkpoint / n) for n in own}
+    files = {n.replace(_UNFINISHED, ''): _once_written(checkpoint / n) for n in own}
     record = {'processes': processes, 'files': files}
     (checkpoint / _FOLDER).mkdir(exist_ok=True)
     (checkpoint / _FOLDER / f'process_{process}.json').write_text(json.dumps(record, indent=1))
@@ -124,10 +130,20 @@ def _below(folder):
             yield path
 
 
-def _digest(path):
+def _once_written(path):
+    """The digest of a file that Orbax may still be writing, as it does its metadata."""
+    for wait in (0.01, 0.1, 1.0):
+        try:
+            return _digest(path)
+        except ValueError:  # half of it is there
+            time.sleep(wait)
+    return _digest(path)
+
+
+def _digest(path, later=_LATER):
     found = hashlib.sha256()
-    if path.name == _METADATA:  # Orbax adds the time of the commit afterwards
-        metadata = json.loads(path.read_bytes()) | {'commit_timestamp_nsecs': None}
+    if path.name == _METADATA:
+        metadata = json.loads(path.read_bytes()) | dict.fromkeys(later)
         found.update(json.dumps(metadata, sort_keys=True).encode())
         return found.hexdigest()
     with path.open('rb') as file:

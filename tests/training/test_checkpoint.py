@@ -126,6 +126,20 @@ def test_a_kept_checkpoint_that_is_damaged_does_not_hinder_the_run(tmp_path, nam
     write(tmp_path, [3.0], first=3)
 
 
+def test_what_orbax_adds_to_its_metadata_late_is_no_damage(tmp_path):
+    """On a busy machine the digest is of what is there before."""
+    write(tmp_path, [1.0])
+    place = checkpoint.folder(epath.Path(tmp_path))
+    path = place / '1' / '_CHECKPOINT_METADATA'
+    told = json.loads(path.read_text())
+    assert told['item_handlers'] and told['commit_timestamp_nsecs']
+    for late in ('commit_timestamp_nsecs', 'item_handlers'):
+        path.write_text(json.dumps(told | {late: None}))
+        assert not checkpoint.problems(place, 1, ('params',))
+    path.write_text(json.dumps(told | {'init_timestamp_nsecs': 1}))
+    assert checkpoint.problems(place, 1, ('params',)) == [f'{path.name} is not as it was written']
+
+
 def write_both(workdir, steps, keep=2):
     """Checkpoints and snapshots, without a wait between them."""
     kinds = (checkpoint.CHECKPOINTS, checkpoint.SNAPSHOTS)
