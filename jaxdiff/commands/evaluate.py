@@ -406,8 +406,7 @@ def _of_features(job, looked, reference):
         shown = job.real or (job.held_out if job.sampling.model.task else job.training)
         classes_of = f'classes of {shown.fingerprint}'
     for name, figure in by_class.items():
-        told = classes_of
-        found[named(name, job.features)] = figure._replace(reference=told)
+        found[named(name, job.features)] = figure._replace(reference=classes_of)
     return {name: f._replace(features=job.features.digest) for name, f in found.items()}
 
 

@@ -117,7 +117,7 @@ def prepare(
     if c.weights:
         texts, cond = asked_for.together(trained, prompts or list(c.prompts), told)
     else:
-        asked, captions = prompts or [] if like else prompts or list(c.prompts), False
+        asked, captions = prompts or ([] if like else list(c.prompts)), False
         if trained.model.text and like and 'text' in like[0] and not any(asked):
             asked, captions = [captions_of(example)[0] for example in like], True
         texts = asked_for.choose_prompts(asked, trained.model, c.num)
