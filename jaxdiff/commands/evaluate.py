@@ -4,7 +4,6 @@ Or, as a measure for these, how good real images are: `real` takes those of a sp
 """
 
 import json
-import math
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -19,27 +18,23 @@ from jaxdiff.commands import (
     asked_for,
     judges,
     like,
+    measurable,
     run as runs,
     sample as sampling,
     seen,
     written,
 )
+from jaxdiff.commands.measurable import METRICS, OF_CLASSES, OF_DATA, OF_FEATURES, OF_PAIRS
 from jaxdiff.commands.tables import aligned
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack, texts
 from jaxdiff.evaluation import classes, frechet, interval, kernel, memorised, neighbours
 from jaxdiff.evaluation.features import Features, named
 from jaxdiff.evaluation.figure import Figure
-from jaxdiff.evaluation.images import WINDOW, psnr, ssim
+from jaxdiff.evaluation.images import psnr, ssim
 from jaxdiff.viz import grid
 
-OF_FEATURES = ('frechet', 'kernel', 'precision', 'density', 'diversity', 'copies')
-OF_CLASSES = ('score', 'agreement')
-OF_DATA = ('bound', 'flow')
-OF_PAIRS = ('psnr', 'ssim')  # of a task's model: of held-out images that are degraded and restored
-METRICS = OF_FEATURES + OF_CLASSES + OF_DATA + OF_PAIRS
 METHOD = 2  # counts up where the same request has another figure: no figures before are reused
-_LEAST = 6  # images that neighbours are looked for among
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
 
@@ -132,7 +127,7 @@ def prepare(
     if trained.model.text and not (prompts or taken):
         job.made['prompts'] = f'captions of {c.name or c.path}, {held_out if test else c.split}'
     of = judges.find(features) if features else None
-    chosen = tuple(metrics or _possible(job, of, training))
+    chosen = tuple(metrics or measurable.some(job, of, training))
     if taken and {*chosen} & {*OF_DATA, *OF_PAIRS}:
         raise ValueError(
             f'--real: {" ".join(chosen)} are not all of images that are seen by features'
@@ -140,10 +135,10 @@ def prepare(
     if {*chosen} & {'copies', *OF_DATA}:
         test = test or load(held_out)
     if 'copies' in chosen:
-        chosen = _told_apart(chosen, metrics, training, test, taken, held_out)
+        chosen = measurable.without_copies(chosen, metrics, training, test, taken, held_out)
     sets = {'training': training, 'held_out': test, 'reference': reference, 'real': taken}
     job.made['against'] = {name: dataset and dataset.fingerprint for name, dataset in sets.items()}
-    _check(job, chosen, of, min(most, len(reference.source)), training)
+    measurable.check(job, chosen, of, min(most, len(reference.source)), training)
     name = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
     name += _suffix(of, metrics and chosen, split, held_out, most)
     out = epath.Path(workdir) / 'evaluations' / f'{name}.json'
@@ -232,99 +227,6 @@ def table(figures: dict[str, Figure]) -> str:
         for name, f in figures.items()
     ]
     return aligned(rows, right={'value', 'count'})
-
-
-def _possible(job, of, training):
-    if not of and job.model.task:
-        return OF_PAIRS
-    if not of:
-        raise ValueError(
-            "what are samples to be seen by? Give --features, a classifier's run of the same "
-            'images, mobilenet or inception:FILE, or --metrics bound or flow, which need none'
-        )
-    kinds = _classes(of, job)
-    chosen = [*OF_FEATURES] + ['score'] * bool(kinds)
-    if job.config.data.path:  # which has no held-out split to tell copies by
-        chosen.remove('copies')
-    if kinds and job.labels is not None and not _other_classes(of, kinds, job, training):
-        chosen.append('agreement')
-    return chosen
-
-
-def _told_apart(chosen, metrics, training, held_out, taken, split):
-    """The metrics, without copies where all images would be among those that these are told by.
-
-    Raises: ValueError where they were asked for.
-    """
-    why = None
-    if data.overlap(training, held_out):
-        why = f'--held-out {split} has images of the training set'
-    elif taken and (data.overlap(taken, held_out) or data.overlap(taken, training)):
-        why = f'--real has images of --held-out {split} or of the training set'
-    if why and metrics:
-        raise ValueError(f'copies are told by images that are neither: {why}')
-    return tuple(name for name in chosen if name != 'copies') if why else chosen
-
-
-def _other_classes(of, kinds, job, training):
-    """In what a classifier's classes and the model's differ; None where in nothing."""
-    ours = training.class_names
-    if kinds != len(ours):
-        return f'{of.name} knows {kinds} classes and the model {len(ours)}'
-    if of.class_names and of.class_names != ours:
-        return f'{of.name} knows other classes, {", ".join(of.class_names[:3])} …'
-    return None
-
-
-def _check(job, chosen, of, references, training):
-    if of is None and {*chosen} - {*OF_DATA, *OF_PAIRS}:
-        raise ValueError(f'--metrics {" ".join(chosen)} need --features')
-    if {*chosen} & {*OF_PAIRS} and not job.model.task:
-        raise ValueError('psnr and ssim are of a model that was trained for a task, config.task')
-    if 'ssim' in chosen and min(job.model.data_shape[:2]) < WINDOW:
-        raise ValueError(f'ssim needs images of {WINDOW} x {WINDOW} at least')
-    if {*chosen} & {*OF_DATA}:
-        build.bits_per_dim(job.model, 256, 'bound')  # refuses what can't be
-    if of is None:
-        return
-    shape = tuple(job.model.data_shape)
-    if of.shape and of.shape != shape:
-        raise ValueError(
-            f'{of.name} sees images of {"x".join(map(str, of.shape))}, and the samples are '
-            f'{"x".join(map(str, shape))}'
-        )
-    if shape[-1] == 4 and not of.shape:
-        raise ValueError(f'{of.name} sees images of 1 or 3 channels, and the samples have 4')
-    num = job.config.sample.num
-    if references < _LEAST:
-        raise ValueError(f'{references} images are too few to measure against: {_LEAST} or more')
-    if 'diversity' in chosen and job.labels is not None:
-        if num < (kinds := len(np.unique(job.labels))) + 2:
-            raise ValueError(f'diversity of {num} images in {kinds} classes: give --num, more')
-    if num < 2 * interval.GROUPS:
-        raise ValueError(f'--num {num}: an interval needs {2 * interval.GROUPS} samples or more')
-    if 'frechet' in chosen and min(num * (1 - 1 / interval.GROUPS), references) <= of.width:
-        least = math.floor(of.width / (1 - 1 / interval.GROUPS)) + interval.GROUPS
-        raise ValueError(
-            f'the Fréchet distance by {of.width} features needs more samples than that, {least}, and '
-            f'as many references: got {num} and {references}'
-        )
-    kinds = _classes(of, job)
-    if {*chosen} & {*OF_CLASSES} and not kinds:
-        raise ValueError(f'{of.name} is no classifier: {" and ".join(OF_CLASSES)} need one')
-    if 'agreement' in chosen and job.labels is None:
-        raise ValueError('the run is not conditioned on labels: there is none to agree with')
-    if 'agreement' in chosen and (why := _other_classes(of, kinds, job, training)):
-        raise ValueError(f'there is no agreement: {why}')
-
-
-def _classes(of, job):
-    """How many classes the features know, 0 where they are no classifier's."""
-    if of.log_probabilities is None:
-        return 0
-    image = jax.ShapeDtypeStruct((1, *job.model.data_shape), np.uint8)
-    seen_as = jax.ShapeDtypeStruct((1, of.width), np.float32)
-    return jax.eval_shape(of.log_probabilities, of.params, image, seen_as).shape[1]
 
 
 def _timed(took, name, f, *given):

@@ -53,8 +53,8 @@ def test_a_figure_that_fell_out_fails_by_name(experiment, tmp_path, two, capsys)
 
 
 def test_figures_may_be_written_as_words(experiment, tmp_path):
-    folder = experiment(one='1.0')
-    reproduce.run(prepare(folder, tmp_path))
+    job = prepare(experiment(one='1.0'), tmp_path)
+    assert job.expected['one']['value'] == 1.0 and reproduce.run(job)
 
 
 def test_a_figure_that_is_missing_or_not_a_number_fails(experiment, tmp_path):
