@@ -29,9 +29,8 @@ class Dataset(NamedTuple):
     fingerprint: str  # of the data, the same on every machine; of large sets see `fingerprint`
     captioned: bool = False  # whether its examples have a 'text'
     place: str = ''  # the folder where what is computed of it is kept
-    records: tuple[
-        tuple[str, int, int], ...
-    ] = ()  # file, first and last + 1: which it has of a set
+    # Which it has of a prepared set: (file, first, last + 1) each.
+    records: tuple[tuple[str, int, int], ...] = ()
 
 
 def load(
