@@ -83,7 +83,9 @@ class Lab(NamedTuple):
             raise OSError(f'--sweep {both[0]}: what it is in {workdir.name} the experiment decides')
         changes |= (SMOKE if self.smoke else {}) | point
         flags = [f'--config.{key}={value}' for key, value in changes.items()]
-        self.run('train', '--config', config, '--workdir', str(workdir), *flags)
+        picture = self.run('train', '--config', config, '--workdir', str(workdir), *flags)
+        if not picture:  # what a preempted run ends without, and with code 0
+            raise OSError(f'{workdir} was stopped before its last step: the same command goes on')
         if str(workdir) not in self.trained:
             self.trained.append(str(workdir))
         return str(workdir)

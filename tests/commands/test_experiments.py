@@ -44,7 +44,7 @@ def commands(tmp_path, monkeypatch):
             build.check(configs.load(*trained[args.workdir]))
             pathlib.Path(args.workdir).mkdir(parents=True, exist_ok=True)
             pathlib.Path(args.workdir, 'manifest.json').write_text('{}')
-            return ''
+            return 'a picture\n'
         name, settings = trained[args.workdir]
         build.check(configs.load(name, settings + cli._of_sampling(args)))
         if args.command == 'sample':

@@ -83,6 +83,13 @@ def test_commands_are_run_and_shown_and_one_that_fails_ends_it(experiment, tmp_p
     assert '+ jaxdiff train --config digits --workdir' in out and 'channels' in err
 
 
+def test_a_training_that_was_stopped_is_not_measured(experiment, tmp_path, monkeypatch):
+    monkeypatch.setattr(reproduce.Lab, 'run', lambda *_: '')  # as of a run that was preempted
+    measure = "def measure(lab):\n    lab.train('a', 'digits')\n    raise AssertionError\n"
+    with pytest.raises(OSError, match='a was stopped before its last step: the same command'):
+        reproduce.run(prepare(experiment(measure), tmp_path))
+
+
 @pytest.mark.parametrize(
     'expected, message',
     [
@@ -118,6 +125,7 @@ def test_a_sweep_measures_at_every_point_with_the_same_judge(
         folder = pathlib.Path(command[4])
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'manifest.json').write_text('{"history": [1], "config": {}}')
+        return 'picture.png\n'
 
     monkeypatch.setattr(reproduce.Lab, 'run', run)
     measure = """
