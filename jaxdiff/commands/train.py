@@ -326,19 +326,22 @@ def _changes(config, before, workdir):
 
 
 def _record(job, made, step):
-    """Writes what the run is beside its checkpoints, and what changed where it goes on at `step`."""
+    """Writes what the run is beside its checkpoints, and what changed where it goes on at `step`.
+
+    Of a run that stands at its end already stays who trained it.
+    """
     path = job.workdir / 'manifest.json'
     try:
         history = json.loads(path.read_text())['history'] if path.exists() else []
     except (ValueError, KeyError):  # a disk's fault: the checkpoints hold all that matters
         history = []
-    part = {key: made[key] for key in ('time', 'devices', 'versions', 'commit')}
-    history.append(part | {'step': step, 'changed': job.changed})
+    files = {'config.json': configs.dumps(job.config)}
+    if step < job.config.train.steps or job.changed or not history:
+        part = {key: made[key] for key in ('time', 'devices', 'versions', 'commit')}
+        history.append(part | {'step': step, 'changed': job.changed})
+        files['manifest.json'] = json.dumps(made | {'history': history}, indent=2) + '\n'
     job.workdir.mkdir(parents=True, exist_ok=True)
-    for name, text in (
-        ('manifest.json', json.dumps(made | {'history': history}, indent=2) + '\n'),
-        ('config.json', configs.dumps(job.config)),
-    ):
+    for name, text in files.items():
         new = job.workdir / f'{name}.new'
         new.write_text(text)
         new.replace(job.workdir / name)  # whole or not at all, whenever the run is killed

@@ -125,6 +125,17 @@ def test_keys_that_decide_nothing_may_change_and_are_recorded(run, tmp_path):
     assert params(again)[0] == 8
 
 
+def test_a_run_at_its_end_stays_as_who_trained_it_says(run, tmp_path, monkeypatch):
+    again = shutil.copytree(run[0], tmp_path / 'again')
+    before = (again / 'manifest.json').read_text()
+    monkeypatch.setattr(train.manifest, 'commit', lambda: 'of later code')
+    start(again, optimizer__decay='constant')
+    assert (again / 'manifest.json').read_text() == before
+    start(again, optimizer__decay='constant', sample__steps=3)
+    last = json.loads((again / 'manifest.json').read_text())['history'][-1]
+    assert last['commit'] == 'of later code' and [*last['changed']] == ['sample.steps']
+
+
 @pytest.mark.parametrize(
     'changes, message',
     [
