@@ -1,6 +1,7 @@
 """CIFAR-10 by a variational diffusion model: 30,586,243 parameters and a learned schedule, 10,000,000 steps of 128.
 
-Command: `jaxdiff train --config cifar10_vdm`; the data as for `cifar10`. `jaxdiff evaluate --metrics bound` measures it.
+Command: `jaxdiff train --config cifar10_vdm`; the data as for `cifar10`. `jaxdiff evaluate --workdir
+runs/cifar10_vdm --metrics bound` measures it.
 
 The paper (Kingma et al. 2021, table 1) reports 2.65 bits per dimension, without augmentation. We have not run it to
 its end: no accelerator and no CIFAR-10 were at hand; one real step on stand-in images of the right shape is tested.

@@ -2,7 +2,7 @@
 
     jaxdiff train --config digits_judge
 
-Result: right on 98.9 % of the 355 test images, after a minute on two CPU cores.
+Result: right on 98.3 % of the 355 test images, after a minute on two CPU cores.
 """
 
 from jaxdiff.configs import default

@@ -28,9 +28,9 @@ PAPERS = {
     # Song et al. 2021, appendix H; of NCSN++ the loss is half a sum.
     'cifar10_ddpmpp': Paper(2e-4, 5000, 1),
     'cifar10_ncsnpp': Paper(2e-4, 5000, 1, 32 * 32 * 3 / 2),
-    # Karras et al. 2022, table 7; the loss is a sum.
+    # Karras et al. 2022, table 7; the loss is a sum, of ImageNet a hundredfold (their code's --ls=100).
     'cifar10_edm': Paper(1e-3, 10e6 / 512, times=32 * 32 * 3),
-    'imagenet64_edm': Paper(1e-4, 10e6 / 4096, times=64 * 64 * 3),
+    'imagenet64_edm': Paper(1e-4, 10e6 / 4096, times=64 * 64 * 3 * 100),
     # Kingma et al. 2021, appendix B.
     'cifar10_vdm': Paper(
         2e-4, 100, how={'betas': (0.9, 0.99), 'weight_decay': 0.01}, kind=torch.optim.AdamW
