@@ -1,7 +1,5 @@
 """How good are samples of so many steps, by each sampler? The shape of the DDIM paper's table 1."""
 
-import numpy as np
-
 STEPS = (5, 10, 20, 50, 100)
 FEW = {  # samplers and what they take for granted; heun asks the network twice a step
     'DDPM': {'sampler': 'ddpm'},
@@ -35,7 +33,7 @@ def measure(lab):
 
 
 def picture(found, drawn):
-    """The distance over steps, and a sample of each class for every sampler and number of steps."""
+    """The distance over evaluations, and a sample of each class for every sampler and number of steps."""
     import matplotlib.figure
 
     from jaxdiff.viz import grid
@@ -45,12 +43,19 @@ def picture(found, drawn):
     axes = top.subplots()
     for name in FEW:
         over = {
-            int(key.split(', ')[1]): v for key, v in found.items() if key.startswith(f'{name}, ')
+            int(key.split(', ')[1]): 1000 * v
+            for key, v in found.items()
+            if key.startswith(f'{name}, ')
         }
         axes.plot([*over], [*over.values()], marker='o', label=name)
-    axes.axhline(found['real test images'], linestyle=':', color='grey', label='real test images')
-    axes.set(xscale='log', xlabel='evaluations of the network', ylabel='kernel distance')
-    axes.set_yscale('symlog', linthresh=np.ptp([*found.values()]) / 100)
+    real = 1000 * found['real test images']
+    axes.axhline(real, linestyle=':', color='grey', label='real test images')
+    axes.set_xscale('log')
+    axes.set_yscale('symlog', linthresh=1)
+    axes.set(xlabel='evaluations of the network', ylabel='kernel distance × 1000')
+    axes.set_ylim(min(-1, 2 * real), max(1, 2000 * max(found.values())))
+    axes.set_xticks([*STEPS, 1000], map(str, (*STEPS, 1000)))
+    axes.yaxis.set_major_formatter('{x:g}')
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
     places = bottom.subplots(len(FEW), len(STEPS))
