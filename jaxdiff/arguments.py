@@ -119,6 +119,9 @@ def parse(given: list[str]) -> argparse.Namespace:
         '--smoke', action='store_true', help='all of it in seconds, the figures being none'
     )
     reproduce.add_argument(
+        '--anew', action='store_true', help='measure again what was measured before'
+    )
+    reproduce.add_argument(
         '--sweep',
         nargs='+',
         action='append',

@@ -153,7 +153,7 @@ def _evaluate(args):
 def _reproduce(args):
     from jaxdiff.commands import reproduce
 
-    job = reproduce.prepare(args.folder, args.runs, args.smoke, args.sweep)
+    job = reproduce.prepare(args.folder, args.runs, args.smoke, args.sweep, args.anew)
     return lambda: reproduce.run(job)
 
 

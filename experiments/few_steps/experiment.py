@@ -100,6 +100,7 @@ def taught(lab, run, case, teacher):
         'grid_steps': GRID_STEPS,
         'batch': BATCH,
         'seed': SEED,
+        'code': digest((lab.folder / 'students.py').read_bytes()),
         'teacher': digest(*(array.tobytes() for array in arrays)),
     }
     made = json.dumps(settings, sort_keys=True)

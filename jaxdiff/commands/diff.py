@@ -182,6 +182,8 @@ def _newest(measured):
 def _why_not(x, y):
     if bool(x.real) != bool(y.real):
         return 'figures of real images and of samples cannot be compared'
+    if x.method != y.method:
+        return 'figures that were measured in other ways, by other versions, cannot be compared'
     try:
         check_comparable(x.figure, y.figure)
     except ValueError as error:

@@ -4,6 +4,7 @@ Or, as a measure for these, how good real images are: `real` takes those of a sp
 """
 
 import json
+import sys
 import time
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -34,7 +35,7 @@ from jaxdiff.evaluation.figure import Figure
 from jaxdiff.evaluation.images import psnr, ssim
 from jaxdiff.viz import grid
 
-METHOD = 2  # counts up where the same request has another figure: no figures before are reused
+METHOD = 3  # counts up where the same request has another figure: no figures before are reused
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
 
@@ -90,6 +91,7 @@ def prepare(
     """
     if unknown := set(metrics or ()) - set(METRICS):
         raise ValueError(f'--metrics {" ".join(sorted(unknown))}: there are {", ".join(METRICS)}')
+    sampling.check_seed(seed)
     trained = runs.find(workdir, overrides, step, ema, ema_width)
     c, prompts = trained.config.data, None
 
@@ -127,13 +129,15 @@ def prepare(
     if trained.model.text and not (prompts or taken):
         job.made['prompts'] = f'captions of {c.name or c.path}, {held_out if test else c.split}'
     of = judges.find(features) if features else None
-    chosen = tuple(metrics or measurable.some(job, of, training))
+    chosen = tuple(metrics or measurable.some(job, of, training, bool(taken)))
     if taken and {*chosen} & {*OF_DATA, *OF_PAIRS}:
         raise ValueError(
             f'--real: {" ".join(chosen)} are not all of images that are seen by features'
         )
     if {*chosen} & {'copies', *OF_DATA}:
         test = test or load(held_out)
+    if {*chosen} & {*OF_DATA} and len(test.source) < 2:
+        raise ValueError(f'--held-out {held_out}: an interval needs two images or more')
     if 'copies' in chosen:
         chosen = measurable.without_copies(chosen, metrics, training, test, taken, held_out)
     sets = {'training': training, 'held_out': test, 'reference': reference, 'real': taken}
@@ -170,17 +174,20 @@ def run(job: Job) -> Iterator[str]:
     """Draws, looks, measures; yields the table and the paths of what it wrote."""
     if job.reuse and job.out.exists():
         record = json.loads(job.out.read_text())
+        if others := _others(record['made'], job.sampling.made):
+            print(f'{job.out} was measured with {others}', file=sys.stderr)
         yield table({name: Figure(**figure) for name, figure in record['figures'].items()})
         yield str(job.out)
         return
     took, found = {'sampling': 0.0, 'features': 0.0, 'metrics': 0.0}, {}
     shown = None
+    if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
+        reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
     if {*job.metrics} - {*OF_DATA}:
         samples, looked = _drawn(job, took)
     if {*job.metrics} & {*OF_PAIRS}:
         found |= _timed(took, 'metrics', _of_pairs, job, samples)
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
-        reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
         found |= _timed(took, 'metrics', _of_features, job, looked, reference)
         if 'copies' in job.metrics:
             found['copies'], shown = _copies(job, samples, looked, took)
@@ -210,9 +217,16 @@ def _measured_so(before, made, of):
     now = json.loads(json.dumps(made))
     decide = ['evaluated', 'against']
     if not now['evaluated']['real']:
-        decide += ['sample', 'run', 'seed']
+        decide += ['sample', 'run', 'seed', 'guides']
     alike = all(before['made'].get(key) == now[key] for key in decide)
     return alike and features <= ({of.digest} if of else set())
+
+
+def _others(before, now):
+    """The versions and the commit of a record, as far as they are not those of now."""
+    then = before['versions'] | {'commit': before['commit']}
+    this = now['versions'] | {'commit': now['commit']}
+    return ', '.join(f'{key} {old}' for key, old in then.items() if old != this.get(key))
 
 
 def table(figures: dict[str, Figure]) -> str:
@@ -237,7 +251,7 @@ def _timed(took, name, f, *given):
 
 
 def _drawn(job, took):
-    """The samples, and what they are seen as."""
+    """The samples, where more than features are asked for, and what they are seen as."""
     if job.real:
         samples = seen.images(job.real, seen.some(job.real, job.sampling.config.sample.num))
         return samples, _timed(took, 'features', seen.looker(job.features), samples)
@@ -254,13 +268,16 @@ def _drawn(job, took):
         asked.away,
         asked.given,
     )
-    look, samples, looked = job.features and seen.looker(job.features), [], []
+    look, samples, looked = job.features and seen.looker(job.features, c.batch_size), [], []
+    keep = {*job.metrics} & {'copies', *OF_PAIRS}
     with tqdm(total=c.num, unit='sample', dynamic_ncols=True) as bar:
         while True:
             part = _timed(took, 'sampling', next, batches, None)
             if part is None:
-                return np.concatenate(samples), looked and seen.together(looked)
-            samples.append(part)
+                samples = np.concatenate(samples) if keep else None
+                return samples, looked and seen.together(looked)
+            if keep:
+                samples.append(part)
             if look:
                 looked.append(_timed(took, 'features', look, part))
             bar.update(len(part))
@@ -299,8 +316,6 @@ def _of_features(job, looked, reference):
     if 'diversity' in job.metrics:
         kinds = np.zeros(len(x), int) if labels is None else labels
         by_class['diversity'] = classes.diversity(x, kinds)
-    if 'score' in job.metrics:
-        by_class['score'] = classes.score(looked.logp)
     if 'agreement' in job.metrics:
         by_class['agreement'] = classes.agreement(looked.logp, labels)
     classes_of = 'no classes'
@@ -309,6 +324,8 @@ def _of_features(job, looked, reference):
         classes_of = f'classes of {shown.fingerprint}'
     for name, figure in by_class.items():
         found[named(name, job.features)] = figure._replace(reference=classes_of)
+    if 'score' in job.metrics:  # which needs no labels
+        found[named('score', job.features)] = classes.score(looked.logp)
     return {name: f._replace(features=job.features.digest) for name, f in found.items()}
 
 
@@ -338,7 +355,8 @@ def _bits(job, kind):
     num = min(asked.config.sample.num, len(source))
     chosen = seen.some(job.held_out, num)
     measure = jax.jit(build.bits_per_dim(asked.model, job.held_out.levels, kind))
-    size, found = min(asked.config.sample.batch_size, num), []
+    params, size, put = sampling.spread(asked.params, min(asked.config.sample.batch_size, num))
+    found = []
     bar = tqdm(range(0, num, size), desc=f'bits per dimension ({kind})', dynamic_ncols=True)
     for start in bar:
         rows = np.minimum(np.arange(start, start + size), num - 1)
@@ -348,7 +366,7 @@ def _bits(job, kind):
         labels = batch['label'] if asked.model.num_classes else None
         words = [texts(e)[0] for e in elements] if asked.model.text else []
         cond = asked_for.conditions(asked.model, labels, words, captions=True)
-        bits = measure(asked.params, keys, batch['image'], cond)
+        bits = measure(params, *map(put, (keys, batch['image'], cond)))
         found.append(np.asarray(bits)[: num - start])
     figure = interval.of_mean(np.concatenate(found))
     return figure._replace(reference=_digest(job.held_out, num))

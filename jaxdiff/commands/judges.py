@@ -37,19 +37,26 @@ def _of_run(folder):
     model = run.model
     if model.codec.shape:
         raise ValueError(f'{folder} is a classifier of latents: give one of images')
-    maps = build.features_of(model)
+    maps, config = build.features_of(model), run.config.to_dict()
     params = jax.tree.map(np.asarray, parallel.local(runs.parameters(run)))
 
+    @jax.default_matmul_precision('highest')
     def apply(params: Any, images: Array) -> Array:
         return maps(params, model.codec.encode(None, images))[-1].mean((1, 2))
 
+    @jax.default_matmul_precision('highest')
     def log_probabilities(params: Any, images: Array, features: Array) -> Array:
         x = model.codec.encode(None, images)
         return build.log_probabilities(model, params)(x, jnp.zeros(()))
 
     width = run.config.classifier.channels * run.config.classifier.multipliers[-1]
-    prepared = json.dumps(run.made['config'], sort_keys=True)
+    decides = {key: config[key] for key in ('classifier', 'codec', 'diffusion')}
+    decides |= {
+        'levels': run.made['data']['levels'],
+        'seen': 'means of the last level, without noise',
+    }
     shape = tuple(model.data_shape)
-    asked = width, params, apply, prepared, log_probabilities, shape
+    prepared = json.dumps(decides, sort_keys=True)
+    found = known('classifier', width, params, apply, prepared, log_probabilities, shape)
     names = tuple(run.made['data']['class_names'])
-    return known(run.folder.name or str(run.folder), *asked)._replace(class_names=names)
+    return found._replace(name=run.folder.name or str(run.folder), class_names=names)

@@ -19,10 +19,17 @@ METRICS = OF_FEATURES + OF_CLASSES + OF_DATA + OF_PAIRS
 _LEAST = 6  # images that neighbours are looked for among
 
 
-def some(job: sampling.Job, of: Features | None, training: data.Dataset) -> list[str]:
-    """The metrics that features and a run allow, but for the likelihoods, which take long."""
-    if not of and job.model.task:
-        return [*OF_PAIRS]
+def some(job: sampling.Job, of: Features | None, training: data.Dataset, real: bool) -> list[str]:
+    """The metrics that features and a run allow, but for the likelihoods, which take long.
+
+    Args:
+      real: whether images are measured that were not restored.
+    """
+    pairs = [*OF_PAIRS] if job.model.task and not real else []
+    if min(job.model.data_shape[:2]) < WINDOW:
+        pairs = [name for name in pairs if name != 'ssim']
+    if not of and pairs:
+        return pairs
     if not of:
         raise ValueError(
             "what are samples to be seen by? Give --features, a classifier's run of the same "
@@ -34,7 +41,7 @@ def some(job: sampling.Job, of: Features | None, training: data.Dataset) -> list
         chosen.remove('copies')
     if kinds and job.labels is not None and not _other_classes(of, kinds, job, training):
         chosen.append('agreement')
-    return chosen
+    return chosen + pairs
 
 
 def without_copies(
@@ -83,7 +90,12 @@ def check(
         raise ValueError('psnr and ssim are of a model that was trained for a task, config.task')
     if 'ssim' in chosen and min(job.model.data_shape[:2]) < WINDOW:
         raise ValueError(f'ssim needs images of {WINDOW} x {WINDOW} at least')
+    num = job.config.sample.num
+    if num < 2:
+        raise ValueError(f'--num {num}: an interval needs two samples or more')
     if {*chosen} & {*OF_DATA}:
+        if job.model.task:
+            raise ValueError('bound and flow are of models of images alone, not of a task')
         build.bits_per_dim(job.model, 256, 'bound')  # refuses what can't be
     if of is None:
         return
@@ -95,7 +107,6 @@ def check(
         )
     if shape[-1] == 4 and not of.shape:
         raise ValueError(f'{of.name} sees images of 1 or 3 channels, and the samples have 4')
-    num = job.config.sample.num
     if references < _LEAST:
         raise ValueError(f'{references} images are too few to measure against: {_LEAST} or more')
     if 'diversity' in chosen and job.labels is not None:
@@ -103,7 +114,8 @@ def check(
             raise ValueError(f'diversity of {num} images in {kinds} classes: give --num, more')
     if num < 2 * interval.GROUPS:
         raise ValueError(f'--num {num}: an interval needs {2 * interval.GROUPS} samples or more')
-    if 'frechet' in chosen and min(num * (1 - 1 / interval.GROUPS), references) <= of.width:
+    left = num - math.ceil(num / interval.GROUPS)  # without the largest group
+    if 'frechet' in chosen and min(left, references) <= of.width:
         least = math.floor(of.width / (1 - 1 / interval.GROUPS)) + interval.GROUPS
         raise ValueError(
             f'the Fréchet distance by {of.width} features needs more samples than that, {least}, and '

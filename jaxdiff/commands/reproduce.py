@@ -15,6 +15,7 @@ import math
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -67,6 +68,7 @@ class Lab(NamedTuple):
     environment: dict[str, str]  # of the commands, whatever the experiment does to its own
     where: pathlib.Path  # of all runs, as it was asked for
     trained: list[str]  # the runs that were asked for so far, by folder
+    anew: bool = False  # whether what was measured before is measured again
     point: dict = {}  # {config key: value} that this point of a sweep changes
 
     def train(self, name: str, config: str, **changes: Any) -> str:
@@ -93,12 +95,13 @@ class Lab(NamedTuple):
     def evaluate(self, workdir: str, **flags: Any) -> dict[str, float]:
         """{figure, without the name of its features: value} of a run's samples; `num=500, metrics=['kernel']` are flags.
 
-        What was measured with the same settings is read.
+        What was measured with the same settings is read, but where all is to be measured anew.
         """
         if self.smoke:
             most = 500 if 'real' in flags else 40  # of every class enough
             flags |= {'steps': 2, 'num': most, 'batch_size': 40}
-        printed = self.run('evaluate', '--workdir', workdir, *_given(flags), '--reuse')
+        again = '--overwrite' if self.anew else '--reuse'
+        printed = self.run('evaluate', '--workdir', workdir, *_given(flags), again)
         (path,) = [line for line in printed.splitlines() if line.endswith('.json')]
         figures = json.loads(pathlib.Path(path).read_text())['figures']
         return {name.partition('[')[0]: figure['value'] for name, figure in figures.items()}
@@ -138,19 +141,21 @@ class Lab(NamedTuple):
         Raises: OSError where it fails.
         """
         print('+ jaxdiff', *command, flush=True)
-        done = subprocess.run(
-            [sys.executable, '-m', 'jaxdiff', *command],
-            stdout=subprocess.PIPE,
-            text=True,
-            env=self.environment,
-        )
-        print(done.stdout, end='', flush=True)
-        if done.returncode:
+        how = {'stdout': subprocess.PIPE, 'text': True, 'env': self.environment}
+        with subprocess.Popen([sys.executable, '-m', 'jaxdiff', *command], **how) as process:
+            # A notice of preemption is the command's, which may have something to save.
+            before = signal.signal(signal.SIGTERM, lambda *_: process.terminate())
+            try:
+                printed, _ = process.communicate()
+            finally:
+                signal.signal(signal.SIGTERM, before)
+        print(printed, end='', flush=True)
+        if process.returncode:
             raise OSError(
-                f'jaxdiff {" ".join(command)} ended with code {done.returncode}. Where a run of that '
+                f'jaxdiff {" ".join(command)} ended with code {process.returncode}. Where a run of that '
                 'name has other settings, --runs names another folder, to begin anew'
             )
-        return done.stdout
+        return printed
 
 
 def _given(flags):
@@ -166,12 +171,17 @@ def _given(flags):
 
 
 def prepare(
-    folder: str, runs: str = 'runs', smoke: bool = False, sweep: list[list[str]] = ()
+    folder: str,
+    runs: str = 'runs',
+    smoke: bool = False,
+    sweep: list[list[str]] = (),
+    anew: bool = False,
 ) -> Job:
     """Reads an experiment.
 
     Args:
       sweep: [key of the config, value, value, …] each; the experiment is run at every point of their grid.
+      anew: measure again what was measured before, from the same checkpoints.
 
     Raises: FileNotFoundError or ValueError where it is none, or can't be swept so.
     """
@@ -190,12 +200,24 @@ def prepare(
         raise ValueError(
             f'{place / EXPECTED} must have figures of a value, a tolerance and a source: {error}'
         ) from error
-    spec = importlib.util.spec_from_file_location(f'experiment_{place.name}', place / EXPERIMENT)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    lab = Lab(place, where, where / place.name, smoke, dict(os.environ), pathlib.Path(runs), [])
+    given = dict(os.environ), pathlib.Path(runs), [], anew
+    lab = Lab(place, where, where / place.name, smoke, *given)
     return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
+
+
+def _load(path):
+    """The module of an experiment's code."""
+    spec = importlib.util.spec_from_file_location(f'experiment_{path.parent.name}', path)
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (SyntaxError, ImportError, NameError) as error:
+        raise ValueError(f'{path} cannot be read: {type(error).__name__}, {error}') from error
+    if not callable(getattr(module, 'measure', None)):
+        raise ValueError(f'{path} has no function measure(lab)')
+    return module
 
 
 def _points(sweep):
@@ -205,14 +227,12 @@ def _points(sweep):
             raise ValueError(f'--sweep {key}: the config has no such key')
         if key.startswith('sample.'):
             raise ValueError(f'--sweep {key}: how samples are drawn the experiment decides')
-        if not values or keys.count(key) > 1 or len({*values}) < len(values):
+        parsed = {configs.flat(configs.load('default', [(key, value)]))[key] for value in values}
+        if not values or keys.count(key) > 1 or len(parsed) < len(values):
             raise ValueError(
                 f'--sweep {key} needs values that differ, and to be given once: {key} 1 2'
             )
-    points = [dict(zip(keys, values)) for values in itertools.product(*(v for _, *v in sweep))]
-    for point in points:
-        configs.load('default', [*point.items()])  # refuses what a key can't be
-    return points
+    return [dict(zip(keys, values)) for values in itertools.product(*(v for _, *v in sweep))]
 
 
 def _at(lab, point):
@@ -234,18 +254,25 @@ def run(job: Job) -> list[str]:
     for lab in job.labs:
         began = time.monotonic()
         lab.out.mkdir(parents=True, exist_ok=True)
+        for picture in (lab.out / PICTURES).glob('*.png'):  # of an experiment as it was
+            picture.unlink()
         found = {name: float(value) for name, value in job.module.measure(lab).items()}
         made = lab.made() | {'seconds': round(time.monotonic() - began)}
         text = json.dumps({'figures': found, 'made': made}, indent=1)
-        (lab.out / FOUND).write_text(text + '\n')
+        if not found:
+            raise OSError(f'{job.name}: measure(lab) found no figures')
+        new = lab.out / f'{FOUND}.new'
+        new.write_text(text + '\n')
+        new.replace(lab.out / FOUND)
         all_found.append(found)
         paths.append(str(lab.out / FOUND))
     if job.labs[0].point:
+        names = dict.fromkeys(name for found in all_found for name in found)
         rows = [
-            lab.point | {name: f'{value:.4g}' for name, value in found.items()}
+            lab.point | {name: f'{found[name]:.4g}' if name in found else '–' for name in names}
             for lab, found in zip(job.labs, all_found)
         ]
-        print(aligned(rows, right=set(all_found[0])), flush=True)
+        print(aligned(rows, right=set(names)), flush=True)
         return paths
     rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke)
     print(aligned(rows, right={'found'}), flush=True)

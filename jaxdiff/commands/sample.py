@@ -2,7 +2,7 @@
 
 import hashlib
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, NamedTuple
 
 import jax
@@ -92,8 +92,7 @@ def prepare(
     Raises:
       ValueError: no run, no such checkpoint or label, impossible settings, or files that are there.
     """
-    if not 0 <= seed < 2**32:
-        raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
+    check_seed(seed)
     trained = runs.find(workdir, overrides, step, ema, ema_width)
     names = trained.made['data']['class_names']
     c = trained.config.sample
@@ -199,9 +198,36 @@ def run(job: Job) -> list[epath.Path]:
     return written.outputs(job.out, job.film)
 
 
+def check_seed(seed: int) -> None:
+    """Raises a ValueError where it is none of JAX's."""
+    if not 0 <= seed < 2**32:
+        raise ValueError(f'--seed must lie between 0 and 2**32 - 1, got {seed}')
+
+
 def sampler(config: ConfigDict, model: build.Model, film: bool = False, **guides: build.Model):
     """The compiled sampling run: (params, cond, keys, away, given) -> images; see `build.sampling`."""
     return jax.jit(build.sampling(config, model, film, **guides))
+
+
+def spread(params: Any, batch: int) -> tuple[Any, int, Callable[[Any], Any]]:
+    """Parameters on all devices, a batch rounded up to a multiple of them, and what lays its arrays there.
+
+    A batch of fewer than the devices of one process takes as many of them. Parameters that are sharded
+    stay so.
+    """
+    grid = jax.tree.leaves(params)[0].sharding.mesh
+    if grid.axis_names == parallel.EACH_PROCESS:
+        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:batch]
+        params = parallel.everywhere(params, devices)
+        grid = jax.tree.leaves(params)[0].sharding.mesh
+    rows = NamedSharding(grid, PartitionSpec(grid.axis_names))
+
+    def put(tree):
+        return jax.tree.map(
+            lambda x: jax.make_array_from_callback(x.shape, rows, lambda rows: x[rows]), tree
+        )
+
+    return params, -(-batch // grid.size) * grid.size, put
 
 
 def draw_all(
@@ -222,23 +248,12 @@ def draw_all(
     of all processes. Parameters that are sharded over them stay so.
     """
     batch = min(batch, num)
-    params = build.with_codec(model, params)
-    grid = jax.tree.leaves(params)[0].sharding.mesh
-    if grid.axis_names == parallel.EACH_PROCESS:
-        devices = jax.devices() if jax.process_count() > 1 else jax.devices()[:batch]
-        params = parallel.everywhere(params, devices)
-        grid = jax.tree.leaves(params)[0].sharding.mesh
-    batch = -(-batch // grid.size) * grid.size
-    rows = NamedSharding(grid, PartitionSpec(grid.axis_names))
+    params, batch, put = spread(build.with_codec(model, params), batch)
     key = jax.random.key(seed)
-
-    def put(x):
-        return jax.make_array_from_callback(x.shape, rows, lambda rows: x[rows])
-
     for start in range(0, num, batch):
         index = np.minimum(np.arange(start, start + batch), num - 1)
         keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.asarray(index))
-        now, *others = jax.tree.map(lambda x: put(x[index]), (cond, away, given))
+        now, *others = put(jax.tree.map(lambda x: x[index], (cond, away, given)))
         while others and others[-1] is None:
             others.pop()
         asked = (params, now, put(keys), *others)

@@ -1,5 +1,6 @@
 """Features of images: of those drawn, and of a data set's, which are kept where it lies."""
 
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -25,13 +26,17 @@ class Seen(NamedTuple):
     logp: np.ndarray | None  # float32 [n, classes], of a classifier
 
 
-def looker(features: Features) -> Callable[[np.ndarray], Seen]:
-    """images uint8 [n, h, w, c] -> what they are seen as, on all devices, in parts of one shape."""
+def looker(features: Features, most: int = BATCH) -> Callable[[np.ndarray], Seen]:
+    """images uint8 [n, h, w, c] -> what they are seen as, on all devices, in parts of one shape.
+
+    Args:
+      most: images that come at once.
+    """
     devices = jax.local_devices()
     grid = Mesh(np.array(devices), ('data',))
     rows, whole = (NamedSharding(grid, spec) for spec in (PartitionSpec('data'), PartitionSpec()))
     params = jax.device_put(features.params, whole)
-    size = -(-BATCH // len(devices)) * len(devices)
+    size = -(-min(most, BATCH) // len(devices)) * len(devices)
 
     @jax.jit
     def see(params, images):
@@ -67,10 +72,7 @@ def some(dataset: data.Dataset, num: int) -> np.ndarray:
 
 
 def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
-    """The features of `some` of a data set's images, [n, width], computed once.
-
-    Raises: OSError where they can't be kept in the set's folder.
-    """
+    """The features of `some` of a data set's images, [n, width], computed once where they can be kept."""
     num = min(num, len(dataset.source))
 
     def look():
@@ -82,7 +84,12 @@ def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
     name = f'features_{digest(dataset.fingerprint, features.digest, num, "some")}.npy'
     file = Path(dataset.place) / name
     if not file.exists():
-        kept.write(file, look(), 'the features')
+        looked = look()
+        try:
+            kept.write(file, looked, 'the features')
+        except OSError as error:
+            print(f'warning: {error}; they are computed anew each time', file=sys.stderr)
+            return looked
     found = np.load(file)
     if found.shape != (num, features.width):
         raise ValueError(f'{file} does not hold the features of this data: delete it')

@@ -38,6 +38,7 @@ class Measured(NamedTuple):
     figure: Figure
     real: str | None  # the split whose images were measured in the place of samples
     drawn: dict[str, Any]  # how samples were drawn, and by which parameters
+    method: int  # by which it was measured, see `evaluate.METHOD`
 
 
 class Side(NamedTuple):
@@ -146,7 +147,15 @@ def _measured(path):
             drawn = {key: made.get(key) for key in ('seed', 'parameters')} | made.get('sample', {})
             drawn = {key: _plain(x) for key, x in drawn.items() if key != 'batch_size'}
         return [
-            Measured(name, int(told['step']), path.name, _figure(fields), real, drawn)
+            Measured(
+                name,
+                int(told['step']),
+                path.name,
+                _figure(fields),
+                real,
+                drawn,
+                made.get('method', 1),
+            )
             for name, fields in told['figures'].items()
         ]
     except (KeyError, TypeError, ValueError, AttributeError) as error:

@@ -53,16 +53,29 @@ def mean_and_covariance(m: Moments) -> tuple[np.ndarray, np.ndarray]:
 
 def between(a: Moments, b: Moments) -> float:
     """(F) of two sets of samples."""
-    (m1, c1), (m2, c2) = mean_and_covariance(a), mean_and_covariance(b)
+    return _from(a)(b)
+
+
+def _from(a):
+    """(F) of a set from `a`, whose root is taken once."""
+    m1, c1 = mean_and_covariance(a)
     values, vectors = np.linalg.eigh(c1)
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
-    product = np.linalg.eigvalsh(root @ c2 @ root)
-    cross = np.sqrt(np.maximum(product, 0)).sum()
-    return float(np.sum((m1 - m2) ** 2) + np.trace(c1) + np.trace(c2) - 2 * cross)
+
+    def to(b):
+        m2, c2 = mean_and_covariance(b)
+        product = np.linalg.eigvalsh(root @ c2 @ root)
+        cross = np.sqrt(np.maximum(product, 0)).sum()
+        return float(np.sum((m1 - m2) ** 2) + np.trace(c1) + np.trace(c2) - 2 * cross)
+
+    return to
 
 
 def distance(parts: list[Moments], reference: Moments) -> Figure:
     """(F) of samples from a reference, with the interval of its expectation at their count.
+
+    The jackknife overstates the variance of what is quadratic in the samples, as (F) is near 0: with
+    many features, and no shift, the interval is 1.3 to 1.9 times as wide as it need be.
 
     Args:
       parts: the samples' moments by groups of equal size, see `interval.groups`.
@@ -70,8 +83,9 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
     whole = parts[0]
     for part in parts[1:]:
         whole = add(whole, part)
-    without = [between(add(whole, part, -1), reference) for part in parts]
-    return interval.jackknife(between(whole, reference), without, whole.n, (0.0, np.inf))
+    to = _from(reference)
+    without = [to(add(whole, part, -1)) for part in parts]
+    return interval.jackknife(to(whole), without, whole.n, (0.0, np.inf))
 
 
 def of(x: np.ndarray, y: np.ndarray) -> Figure:

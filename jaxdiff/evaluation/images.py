@@ -4,6 +4,8 @@ References:
   Wang et al. 2004, Image Quality Assessment: From Error Visibility to Structural Similarity.
 """
 
+import math
+
 import jax
 import jax.numpy as jnp
 from jax import Array
@@ -15,13 +17,16 @@ WINDOW, DEVIATION, K1, K2 = 11, 1.5, 0.01, 0.03
 def psnr(x: Array, y: Array, peak: float = 255.0) -> Array:
     """Peak signal-to-noise ratio in decibels, 10 log10(peak² / mean (x − y)²), [b].
 
+    Equal images, whose ratio would be infinite and so the mean of all, count as if they differed by 1
+    of 255 in one value.
+
     Args:
       x, y: [b, ...], values of 0 … peak.
-
-    Equal images have an infinite one.
     """
     x, y = x.astype(float), y.astype(float)
-    return 10 * jnp.log10(peak**2 / jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim))))
+    error = jnp.mean(jnp.square(x - y), axis=tuple(range(1, x.ndim)))
+    least = (peak / 255) ** 2 / math.prod(x.shape[1:])
+    return 10 * jnp.log10(peak**2 / jnp.where(error == 0, least, error))
 
 
 def ssim(x: Array, y: Array, peak: float = 255.0) -> Array:

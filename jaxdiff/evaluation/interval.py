@@ -33,7 +33,18 @@ def of_share(which: np.ndarray) -> Figure:
 
     It stays within 0 and 1 and has a width where none or all are so, as `of_mean`'s has not.
     """
-    n, p = len(which), float(np.mean(which))
+    return _wilson(float(np.mean(which)), len(which))
+
+
+def of_edge(share: Figure) -> Figure:
+    """A share by the jackknife or by halves, with Wilson's interval where no part changes it.
+
+    All or none are so then, with any part of the samples left out, and the interval has no width.
+    """
+    return _wilson(share.value, share.count) if share.low == share.high else share
+
+
+def _wilson(p, n):
     z = float(stats.norm.ppf((1 + LEVEL) / 2))
     middle, reach = p + z**2 / (2 * n), z * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
     low, high = ((middle + sign * reach) / (1 + z**2 / n) for sign in (-1, 1))
@@ -90,10 +101,10 @@ def by_halves(
     Variance Estimation).
 
     Args:
-      halves: T_s, of different halves.
+      halves: T_s, of different halves of `GROUPS` groups, see `halves`.
     """
     error = np.std(halves)
-    return _around(float(value), float(error), len(halves) - 1, count, within)
+    return _around(float(value), float(error), GROUPS - 1, count, within)
 
 
 def halves() -> np.ndarray:

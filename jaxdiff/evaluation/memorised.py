@@ -10,6 +10,7 @@ from jaxdiff.evaluation.figure import Figure
 RARE = (
     0.01  # share of held-out images that are as near to a training image as what counts as a copy
 )
+_SAME = 1e-3  # of the training set's width: so near, two images are one, but for float32's rounding
 
 
 class Found(NamedTuple):
@@ -23,8 +24,16 @@ class Found(NamedTuple):
 
 
 def copies(samples: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Found:
-    """By features, or pixels, [n, d] each; a model that has memorised nothing has a share of 0.01."""
+    """By features, or pixels, [n, d] each; a model that has memorised nothing has a share of 0.01.
+
+    Held-out images that are in the training set too, but for rounding, tell nothing and are left out.
+
+    Raises: ValueError where all are.
+    """
     _, usual = neighbours.nearest(held_out, training)
     row, distance = neighbours.nearest(samples, training)
+    usual = usual[usual > _SAME * np.linalg.norm(training.std(0))]
+    if not len(usual):
+        raise ValueError('copies are told by held-out images, and all are in the training set')
     near = distance < np.quantile(usual, RARE)
     return Found(interval.of_share(near), row, distance)

@@ -192,6 +192,9 @@ def test_samples_are_told_apart_by_how_they_were_drawn_and_real_images_are_none(
     (row,) = found(capsys, a, b)['figures']
     assert row['a']['file'] == 'drawn.json' and row['drawn'] == {'guidance': [1.0, 4.0]}
     assert '+0, intervals overlap; guidance 1.0 -> 4.0' in diff(capsys, a, b)
+    anew = {'drawn.json': (300, {'recall': FIGURE})}
+    anew = write(tmp_path / 'n', evaluations=anew, evaluated={'drawn.json': made | {'method': 2}})
+    assert 'measured in other ways, by other versions' in diff(capsys, b, anew)
     c = write(
         tmp_path / 'c', evaluations={'real.json': of['real.json']}, evaluated={'real.json': real}
     )

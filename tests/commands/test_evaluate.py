@@ -110,10 +110,47 @@ def test_a_task_is_measured_by_how_near_it_comes(tmp_path):
     assert figure['count'] == 40 and 0 < figure['value'] < 40
 
 
+def test_what_is_seen_and_how_near_it_comes_are_measured_together(judge, tmp_path):
+    config = configs.load('digits', tiny.overrides(task='denoise', degradation__noise=0.5))
+    run = tiny.random_run(tmp_path / 'run', config)
+    near = {'psnr'}  # and of images as small as these no SSIM
+    assert {*evaluate.prepare(run, asked()).metrics} == near
+    metrics = evaluate.prepare(run, asked(), features=judge).metrics
+    assert near | {'kernel', 'agreement'} < {*metrics} and 'ssim' not in metrics
+    assert not near & {*evaluate.prepare(run, asked(), features=judge, real='test').metrics}
+    with pytest.raises(ValueError, match='of models of images alone, not of a task'):
+        evaluate.prepare(run, asked(), ['bound'])
+    with pytest.raises(ValueError, match='--num 1: an interval needs two'):
+        evaluate.prepare(run, asked(num=1), ['psnr'])
+
+
+def test_the_least_that_a_frechet_distance_needs_is_told_and_suffices(random_run, judge):
+    width = judges.find(judge).width
+    least = next(n for n in range(40, 99) if n - -(-n // 20) > width)
+    if least > 40:
+        with pytest.raises(ValueError, match='needs more samples than that'):
+            evaluate.prepare(random_run, asked(num=least - 1), ['frechet'], judge)
+    job = evaluate.prepare(random_run, asked(num=least), ['frechet'], judge, overwrite=True)
+    assert list(evaluate.run(job))
+
+
+def test_a_folder_that_keeps_no_features_costs_no_samples(random_run, judge, monkeypatch, capsys):
+    def full(*_):
+        raise OSError('the features cannot be kept')
+
+    monkeypatch.setattr(seen.kept, 'write', full)
+    job = evaluate.prepare(random_run, asked(num=45), ['kernel'], judge, split='train[:400]')
+    assert list(evaluate.run(job))
+    assert 'warning: the features cannot be kept; they are computed' in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     'given, message',
     [
         ({'metrics': ['fid']}, '--metrics fid: there are frechet'),
+        ({'seed': -1}, '--seed must lie between'),
+        ({'overrides': asked(num=1), 'metrics': ['bound']}, '--num 1: an interval needs two'),
+        ({'held_out': 'test[:1]', 'metrics': ['bound']}, '--held-out .* needs two'),
         ({}, 'Give --features'),
         ({'metrics': ['kernel']}, 'kernel need --features'),
         ({'metrics': ['psnr']}, 'trained for a task'),
@@ -168,10 +205,29 @@ def test_the_command(random_run, judge, capsys):
     assert error.value.code == 2
 
 
-def test_figures_are_reused_only_where_they_are_the_same(evaluated, random_run, judge, tmp_path):
+def test_a_judge_is_the_same_in_whatever_folder(judge, tmp_path):
+    moved = judges.find(str(shutil.copytree(judge, tmp_path / 'moved')))
+    assert moved.name == 'moved' and moved.digest == judges.find(judge).digest
+
+
+def test_figures_are_reused_only_where_they_are_the_same(
+    evaluated, random_run, judge, tmp_path, capsys
+):
     _, (table, path, _) = evaluated
     job = evaluate.prepare(random_run, asked(), features=judge, reuse=True)
     assert list(evaluate.run(job)) == [table, path]
+    record = json.loads(epath.Path(path).read_text())
+    assert not capsys.readouterr().err
+    record['made'] |= {'commit': 'of before'}
+    epath.Path(path).write_text(json.dumps(record))
+    assert list(evaluate.run(job)) == [table, path]
+    assert 'was measured with commit of before' in capsys.readouterr().err
+    record['made'] |= {'guides': {'classifier': {'step': 7}}}
+    epath.Path(path).write_text(json.dumps(record))
+    with pytest.raises(ValueError, match='other features or settings: --overwrite'):
+        evaluate.prepare(random_run, asked(), features=judge, reuse=True)
+    record['made'] |= {'guides': {}}
+    epath.Path(path).write_text(json.dumps(record))
     changes = {'model': 'classifier', 'classifier__channels': 16}
     config = configs.load('digits', tiny.overrides(**changes))
     other = tiny.random_run(tmp_path / 'seer', config)  # of the same name
@@ -330,6 +386,12 @@ def test_diversities_of_other_classes_are_not_compared(random_run, judge, tmp_pa
         *_, path = evaluate.run(job)
         return Figure(**json.loads(epath.Path(path).read_text())['figures']['diversity[seer]'])
 
+    def score(run):
+        job = evaluate.prepare(run, asked(num=41), ['score'], judge)
+        *_, path = evaluate.run(job)
+        return Figure(**json.loads(epath.Path(path).read_text())['figures']['score[seer]'])
+
+    check_comparable(score(random_run), score(other))
     free = diversity(other)
     with pytest.raises(ValueError, match='different references'):
         check_comparable(diversity(random_run), free)

@@ -2,7 +2,11 @@
 
 import json
 import math
+import os
 import pathlib
+import signal
+import threading
+import time
 
 import pytest
 
@@ -91,6 +95,65 @@ def test_a_training_that_was_stopped_is_not_measured(experiment, tmp_path, monke
 
 
 @pytest.mark.parametrize(
+    'measure, message',
+    [
+        ('def measure(lab) {}', 'experiment.py cannot be read: SyntaxError'),
+        ('x = 1', 'no function'),
+    ],
+)
+def test_code_that_is_no_experiment_is_refused(experiment, tmp_path, measure, message):
+    with pytest.raises(ValueError, match=message):
+        prepare(experiment(measure), tmp_path)
+
+
+def test_an_experiment_without_figures_fails(experiment, tmp_path):
+    with pytest.raises(OSError, match='found no figures'):
+        reproduce.run(prepare(experiment('def measure(lab):\n    return {}\n'), tmp_path))
+
+
+@pytest.mark.parametrize('anew', [False, True])
+def test_what_was_measured_is_read_or_measured_anew(experiment, tmp_path, monkeypatch, anew):
+    ran = []
+
+    def run(lab, *command):
+        ran.append(command)
+        (tmp_path / 'x.json').write_text('{"figures": {"f[judge]": {"value": 1}}}')
+        return f'{tmp_path}/x.json\n'
+
+    monkeypatch.setattr(reproduce.Lab, 'run', run)
+    measure = "def measure(lab):\n    return lab.evaluate('a', num=5)\n"
+    reproduce.run(prepare(experiment(measure, f=1.0), tmp_path, anew=anew))
+    assert ran == [('evaluate', '--workdir', 'a', '--num', '5', ('--reuse', '--overwrite')[anew])]
+
+
+def test_a_notice_of_preemption_is_passed_on(experiment, tmp_path, monkeypatch):
+    """A command that has something to save does so, and the experiment ends after it."""
+    waits = tmp_path / 'waits'
+    waits.write_text(
+        '#!/bin/sh\ntrap "echo saved; exit 5" TERM\ntouch "$READY"\n'
+        'for i in $(seq 200); do sleep 0.1; done\n'
+    )
+    waits.chmod(0o755)
+    monkeypatch.setenv('READY', str(tmp_path / 'ready'))
+    monkeypatch.setattr(reproduce.sys, 'executable', str(waits))
+    (lab,) = prepare(experiment(), tmp_path).labs
+
+    def notice():
+        while not (tmp_path / 'ready').exists():
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    before = signal.signal(signal.SIGTERM, ignored := lambda *_: None)
+    try:
+        threading.Thread(target=notice).start()
+        with pytest.raises(OSError, match='ended with code 5'):
+            lab.run('train')
+        assert signal.getsignal(signal.SIGTERM) is ignored
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@pytest.mark.parametrize(
     'expected, message',
     [
         (None, 'has no expected.json'),
@@ -158,6 +221,7 @@ def measure(lab):
         ([['seed']], 'needs values'),
         ([['seed', '1', '1']], 'values that differ'),
         ([['seed', '1', 'x']], 'seed'),
+        ([['loss.t_min', '0.1', '1e-1']], 'values that differ'),
         ([['sample.steps', '1', '2']], 'the experiment decides'),
         ([['seed', '1'], ['seed', '2']], 'given once'),
     ],

@@ -160,6 +160,19 @@ def test_copies_are_found_and_new_images_are_not():
     np.testing.assert_array_equal(found.nearest, rows)
 
 
+def test_copies_are_found_though_held_out_images_are_in_the_training_set_too():
+    draws = np.random.default_rng(0)
+    training, held_out = (draws.normal(3.0, size=(n, 5)).astype(np.float32) for n in (2000, 1000))
+    rows = draws.integers(2000, size=300)
+    leaked = np.concatenate([held_out, training[:100]])
+    assert memorised.copies(training[rows], training, leaked).copies.value == 1
+    new = draws.normal(3.0, size=(300, 5)).astype(np.float32)
+    same = (memorised.copies(new, training, usual).copies for usual in (held_out, leaked))
+    assert next(same) == next(same)
+    with pytest.raises(ValueError, match='all are in the training set'):
+        memorised.copies(new, training, training[:100])
+
+
 def test_figures_of_other_counts_references_and_features_are_not_compared():
     one = figure.Figure(1.0, 0.9, 1.1, 100, 'reference', 'features')
     figure.check_comparable(one, one._replace(value=2.0))
@@ -259,6 +272,15 @@ def test_a_perfect_model_is_as_far_below_as_the_classes_of_the_reference_make_it
     error = np.std(drawn) / np.sqrt(300)
     assert expected < -3 * error and abs(np.mean(drawn) - expected) < 3 * error
     assert found(np.arange(n) % 10) < np.mean(drawn)
+
+
+def test_shares_that_no_sample_changes_have_an_interval_all_the_same():
+    draws = np.random.default_rng(0)
+    y = draws.normal(size=(200, 4))
+    for x, value in ((y + 1e-6 * draws.normal(size=y.shape), 1), (y + 100, 0)):
+        found = neighbours.precision_recall(x, y) | neighbours.density_coverage(x, y)
+        for name in ('precision', 'recall', 'coverage'):
+            assert found[name].value == value and found[name].high - found[name].low > 0.01
 
 
 @pytest.mark.parametrize('n, p', [(60, 0.01), (200, 0.01), (500, 0.996), (1000, 0.5), (40, 0.9)])
