@@ -127,6 +127,9 @@ def run(job: Job) -> epath.Path | None:
         stop = stack.enter_context(preemption.listen())
         step = checkpoint.settle(job.workdir)
         made = manifest.manifest(job.config, job.dataset) | build.text_of(job.model)
+        if job.frozen:
+            parts = ('workdir', 'step', 'parameters', 'run')
+            made['autoencoder'] = {key: job.frozen.made[key] for key in parts}
         if distributed.primary():
             _record(job, made, step or 0)
             if job.kept:

@@ -1,5 +1,6 @@
 """Latent diffusion: an autoencoder's run, a run in its latents, samples of that."""
 
+import json
 import shutil
 
 import jax
@@ -70,7 +71,11 @@ def test_samples_are_images_and_need_the_autoencoders_run_no_more(diffusion, aut
         sample.run(job)
         found = np.load(tmp_path / 'a.npz')['samples']
         assert found.shape == (10, 8, 8, 1) and found.dtype == np.uint8 and found.std() > 1
+        told = json.loads((diffusion / 'manifest.json').read_text())['autoencoder']
+        assert (told['workdir'], told['step']) == (str(autoencoder), SMALL['train__steps'])
+        assert told['run']['config']['model'] == 'autoencoder'
         run(diffusion, **IN_LATENTS, codec__path=autoencoder, train__steps=8)
+        assert json.loads((diffusion / 'manifest.json').read_text())['autoencoder'] == told
     finally:
         shutil.move(moved, autoencoder)
 
