@@ -7,13 +7,13 @@ from typing import NamedTuple
 
 import jax
 import numpy as np
-from jax.sharding import Mesh, NamedSharding, PartitionSpec
 from tqdm import tqdm
 
 from jaxdiff import data
 from jaxdiff.commands import kept
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack
+from jaxdiff.evaluation import rows
 from jaxdiff.evaluation.features import Features
 
 BATCH = 250  # images that are looked at together
@@ -32,34 +32,17 @@ def looker(features: Features, most: int = BATCH) -> Callable[[np.ndarray], Seen
     Args:
       most: images that come at once.
     """
-    devices = jax.local_devices()
-    grid = Mesh(np.array(devices), ('data',))
-    rows, whole = (NamedSharding(grid, spec) for spec in (PartitionSpec('data'), PartitionSpec()))
-    params = jax.device_put(features.params, whole)
-    size = -(-min(most, BATCH) // len(devices)) * len(devices)
 
-    @jax.jit
-    def see(params, images):
-        found = features.apply(params, images)
-        of = features.log_probabilities
-        return found, of and of(params, images, found)
+    def see(images, params):
+        found, of = features.apply(params, images), features.log_probabilities
+        return Seen(found, of and of(params, images, found))
 
-    def look(images: np.ndarray) -> Seen:
-        found = []
-        for i in range(0, len(images), size):
-            part = images[i : i + size]
-            more = ((0, size - len(part)), *[(0, 0)] * (part.ndim - 1))
-            out = see(params, jax.device_put(np.pad(part, more), rows))
-            found.append(jax.tree.map(lambda x, n=len(part): np.asarray(x)[:n], out))
-        return together(Seen(*one) for one in found)
-
-    return look
+    return rows.of(see, features.params, block=min(most, BATCH))
 
 
 def together(parts: Iterable[Seen]) -> Seen:
     """All of them as one."""
-    features, logp = zip(*parts)
-    return Seen(np.concatenate(features), None if logp[0] is None else np.concatenate(logp))
+    return jax.tree.map(lambda *found: np.concatenate(found), *parts)
 
 
 def some(dataset: data.Dataset, num: int) -> np.ndarray:

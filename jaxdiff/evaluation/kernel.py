@@ -11,10 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.evaluation import interval
+from jaxdiff.evaluation import interval, rows
 from jaxdiff.evaluation.figure import Figure
-
-_BLOCK = 1024  # rows of the kernel's matrix that are computed at once
 
 
 def distance(x: np.ndarray, y: np.ndarray) -> Figure:
@@ -45,15 +43,10 @@ def distance(x: np.ndarray, y: np.ndarray) -> Figure:
 
 def _sums(x, y):
     """sum_j k(x_i, y_j), [n], in float64."""
-    starts = range(0, len(y), _BLOCK)
-    found = np.zeros(len(x))
-    for i in range(0, len(x), _BLOCK):
-        rows = slice(i, i + _BLOCK)
-        found[rows] = sum(np.float64(_block(x[rows], y[j : j + _BLOCK])) for j in starts)
-    return found
+    parts = (y[j : j + rows.BLOCK] for j in range(0, len(y), rows.BLOCK))
+    return sum(np.float64(rows.of(_block, part)(x)) for part in parts)
 
 
-@jax.jit
 def _block(x, y):
     with jax.default_matmul_precision('highest'):
         return jnp.sum(_kernel(x @ y.T, x.shape[1]), 1)

@@ -11,14 +11,14 @@ References:
   Naeem et al. 2020, Reliable Fidelity and Diversity Metrics (https://arxiv.org/abs/2002.09797).
 """
 
+import functools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff.evaluation import interval
+from jaxdiff.evaluation import interval, rows
 from jaxdiff.evaluation.figure import Figure
-
-_BLOCK = 1024  # rows of distances that are computed at once
 
 
 def precision_recall(x: np.ndarray, y: np.ndarray, k: int = 3) -> dict[str, Figure]:
@@ -28,20 +28,18 @@ def precision_recall(x: np.ndarray, y: np.ndarray, k: int = 3) -> dict[str, Figu
     less often than it says, 0.7 to 0.9, where few samples come near the reference at all.
     """
     _check(x, y, k)
-    ours = _within(x, y, radii(y, k))
-    group, near = interval.groups(len(x)), _nearest_by_group(x, k)
-    whole, *halves = _recalls(y, group, near, x, k)
+    precision = interval.of_share(_inside(x, y, radii(y, k)) > 0)
+    whole, *halves = _recalls(x, y, k)
     recall = interval.of_edge(interval.by_halves(whole, halves, len(x), (0.0, 1.0)))
-    return {'precision': interval.of_share(ours > 0), 'recall': recall}
+    return {'precision': precision, 'recall': recall}
 
 
 def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figure]:
     """Of samples x [n, d] against a reference y [m, d]; intervals as of `precision_recall`."""
     _check(x, y, k)
-    reach, group = radii(y, k), interval.groups(len(x))
-    density = interval.of_mean(_within(x, y, reach) / k)
-    near = np.concatenate([_group_minima(part, x, group) for part in _parts(y)])  # [m, groups]
-    covered = near <= reach[:, None]
+    reach = radii(y, k)
+    density = interval.of_mean(_inside(x, y, reach) / k)
+    covered = _nearest_by_group(y, x, 1)[:, :, 0] <= reach[:, None]  # [m, groups]
     count = covered.sum(1)
     without = [np.mean(count - covered[:, g] > 0) for g in range(interval.GROUPS)]
     coverage = interval.jackknife(np.mean(count > 0), without, len(x), (0.0, 1.0))
@@ -50,13 +48,12 @@ def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figu
 
 def radii(y: np.ndarray, k: int) -> np.ndarray:
     """The distance of each of y [m, d] to its k-th nearest neighbour among the others, [m]."""
-    return np.concatenate([np.partition(_distances(part, y), k, 1)[:, k] for part in _parts(y)])
+    return rows.of(_smallest(k + 1), y)(y)[:, k]
 
 
 def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Of each of x [n, d] the nearest of y [m, d]: its row and distance, [n] each."""
-    found = [_distances(part, y) for part in _parts(x)]
-    return tuple(np.concatenate([f(d, 1) for d in found]) for f in (np.argmin, np.min))
+    return rows.of(_first, y)(x)
 
 
 def _check(x, y, k):
@@ -66,17 +63,41 @@ def _check(x, y, k):
         )
 
 
-def _parts(x):
-    return (x[i : i + _BLOCK] for i in range(0, len(x), _BLOCK))
+def _inside(x, y, reach):
+    """In how many balls around y each of x lies, [n]."""
+    return rows.of(_count, y, reach)(x)
+
+
+def _nearest_by_group(x, y, k):
+    """The distances of each of x to the k nearest of each group of y, [n, groups, k].
+
+    Groups of fewer are filled up with infinity.
+    """
+    members = [np.flatnonzero(interval.groups(len(y)) == g) for g in range(interval.GROUPS)]
+    most = max(k, *map(len, members))
+    table = np.stack([np.append(m, np.full(most - len(m), len(y))) for m in members])
+    return rows.of(_smallest_by_group(k), y, table)(x)
+
+
+def _recalls(x, y, k):
+    """Recall by all of x, and by each half of the groups."""
+    group, near = interval.groups(len(x)), _nearest_by_group(x, x, k + 1)
+    reach = [_kth(near, k)]
+    for half in interval.halves():
+        within = half[group]
+        r = np.full(len(x), -1.0)  # balls that hold nothing
+        r[within] = _kth(near[within][:, half], k)
+        reach.append(r)
+    return rows.of(_any, x, np.float32(reach))(y).mean(0)
+
+
+def _kth(near, k):
+    """The distance to the k-th nearest other, the nearest being the sample itself."""
+    return np.sort(near.reshape(len(near), -1), 1)[:, k]
 
 
 def _distances(x, y):
-    return np.asarray(_pairs(x, y))
-
-
-@jax.jit
-def _pairs(x, y):
-    """|x_i − y_j|, [n, m]; the means of both sets are taken off first, which keeps digits."""
+    """|x_i − y_j|, [n, m]; the mean is taken off first, which keeps digits."""
     with jax.default_matmul_precision('highest'):
         centre = jnp.mean(y, 0)
         x, y = x - centre, y - centre
@@ -84,50 +105,30 @@ def _pairs(x, y):
     return jnp.sqrt(jnp.maximum(squares, 0))
 
 
-def _within(x, y, reach):
-    """In how many balls around y each of x lies, [n]."""
-    return np.concatenate([(_distances(part, y) <= reach).sum(1) for part in _parts(x)])
+def _first(x, y):
+    d = _distances(x, y)
+    return jnp.argmin(d, 1), jnp.min(d, 1)
 
 
-def _group_minima(y, x, group):
-    """The distance of each of y to the nearest of each group of x, [m, groups]."""
-    d = _distances(y, x)
-    return np.stack([d[:, group == g].min(1) for g in range(interval.GROUPS)], 1)
+def _count(x, y, reach):
+    return jnp.sum(_distances(x, y) <= reach, 1)
 
 
-def _nearest_by_group(x, k):
-    """The k + 1 nearest of each group to each of x, itself among its own, [n, groups, k + 1].
-
-    Groups of fewer are filled up with infinity.
-    """
-    group = interval.groups(len(x))
-
-    def of(part):
-        d, found = _distances(part, x), []
-        for g in range(interval.GROUPS):
-            one = np.sort(d[:, group == g], 1)[:, : k + 1]
-            more = ((0, 0), (0, k + 1 - one.shape[1]))
-            found.append(np.pad(one, more, constant_values=np.inf))
-        return np.stack(found, 1)
-
-    return np.concatenate([of(part) for part in _parts(x)])
+def _any(x, y, reach):
+    """Whether each of x lies in a ball around y of each set of radii [s, m], [n, s]."""
+    d = _distances(x, y)
+    return jax.lax.map(lambda r: jnp.any(d <= r, 1), reach).T
 
 
-def _recalls(y, group, near, x, k):
-    """Recall by all of x, and by each half of the groups."""
-    reach = [_kth(near, k)]
-    for half in interval.halves():
-        within = half[group]
-        r = np.full(len(x), -1.0)  # balls that hold nothing
-        r[within] = _kth(near[within][:, half], k)
-        reach.append(r)
-    found = np.zeros(len(reach))
-    for part in _parts(y):
-        d = _distances(part, x)
-        found += [np.sum((d <= r).any(1)) for r in reach]
-    return found / len(y)
+@functools.cache  # one function of a k, and so one program
+def _smallest(k):
+    return lambda x, y: -jax.lax.top_k(-_distances(x, y), k)[0]
 
 
-def _kth(near, k):
-    """The distance to the k-th nearest other, the nearest being the sample itself."""
-    return np.sort(near.reshape(len(near), -1), 1)[:, k]
+@functools.cache
+def _smallest_by_group(k):
+    def of(x, y, table):
+        d = jnp.pad(_distances(x, y), ((0, 0), (0, 1)), constant_values=jnp.inf)
+        return -jax.lax.top_k(-d[:, table], k)[0]
+
+    return of
