@@ -46,8 +46,8 @@ def picture(found, drawn):
         for kind in ('agreement', 'diversity')
     )
     n, names = len(SCALES), [name.removeprefix('scale ') for name in drawn]
-    figure = matplotlib.figure.Figure((14, 8.5), layout='constrained')
-    top, bottom = figure.subfigures(2, 1, height_ratios=(3, 2))
+    figure = matplotlib.figure.Figure((14, 7.6), layout='constrained')
+    top, bottom = figure.subfigures(2, 1, height_ratios=(2, 1))
     left, right = top.subplots(1, 2)
     left.plot(SCALES, agreement[:n], marker='o', label='agreement with the label')
     left.plot(
@@ -55,7 +55,7 @@ def picture(found, drawn):
     )
     real = found['agreement, real']
     left.axhline(real, linestyle=':', color='grey', label='agreement of real test images')
-    left.set(xlabel='guidance scale', ylim=(0, None))
+    left.set(xlabel='guidance scale', ylabel='agreement, diversity', ylim=(0, None))
     left.legend(fontsize=8)
     right.plot(diversity[:n], agreement[:n], marker='o', label='at all times')
     right.plot(diversity[n:], agreement[n:], 'D', label='in an interval')
@@ -64,11 +64,11 @@ def picture(found, drawn):
     right.plot(1, real, marker='*', markersize=12, color='grey', linestyle='', label='real images')
     right.legend(fontsize=8)
     right.set(xlabel='diversity', ylabel='agreement')
+    right.set_title('by guidance scale, in an interval from a time to a time', fontsize=9)
     for axes in (left, right):
         axes.grid(alpha=0.3)
-    for name, images, axes in zip(
-        names, drawn.values(), bottom.subplots(2, (len(drawn) + 1) // 2).flat
-    ):
+    places = bottom.subplots(2, (len(drawn) + 1) // 2).flat
+    for axes, (name, images) in zip(places, drawn.items()):
         axes.imshow(grid.tile(images, 10))
         axes.set_title(name, fontsize=9)
     for axes in bottom.axes:

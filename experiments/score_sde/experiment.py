@@ -37,17 +37,18 @@ def measure(lab):
 
 
 def picture(found, drawn):
-    """Two samples of each class for every SDE and way back, with their kernel distance."""
+    """Two samples of each class for every way back, a row an SDE, with their kernel distance."""
     import matplotlib.figure
 
     from jaxdiff.viz import grid
 
-    rows = (len(drawn) + 2) // 3
-    figure = matplotlib.figure.Figure((14, 1.25 * rows), layout='constrained')
-    places = figure.subplots(rows, 3).ravel()
-    for place in places:
-        place.axis('off')
-    for place, (name, images) in zip(places, drawn.items()):
-        place.imshow(grid.tile(images, 10, 4))
-        place.set_title(f'{name}: {found[f"kernel_distance, {name}"]:.4f}', fontsize=9)
+    figure = matplotlib.figure.Figure((17, 1.25 * len(SDES)), layout='constrained')
+    for line, sde in zip(figure.subplots(len(SDES), len(SAMPLERS) + 1), SDES):
+        of_sde = [(name, x) for name, x in drawn.items() if name.split(',')[0] == sde]
+        for place, (name, images) in zip(line, of_sde):
+            place.imshow(grid.tile(images, 10, 4))
+            distance = found[f'kernel_distance, {name}']
+            place.set_title(f'{name}\nkernel distance {distance:.4f}', fontsize=8)
+        for place in line:
+            place.axis('off')
     return figure
