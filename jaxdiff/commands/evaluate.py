@@ -35,7 +35,7 @@ from jaxdiff.evaluation.figure import Figure
 from jaxdiff.evaluation.images import psnr, ssim
 from jaxdiff.viz import grid
 
-METHOD = 3  # counts up where the same request has another figure: no figures before are reused
+METHOD = 4  # counts up where the same request has another figure: no figures before are reused
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
 
@@ -183,6 +183,12 @@ def run(job: Job) -> Iterator[str]:
     shown = None
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
         reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
+    if 'copies' in job.metrics:
+        training, held_out = (
+            _timed(took, 'features', seen.of_data, job.features, dataset, job.most)
+            for dataset in (job.training, job.held_out)
+        )
+        usual = _timed(took, 'metrics', memorised.usual, training, held_out)
     if {*job.metrics} - {*OF_DATA}:
         samples, looked = _drawn(job, took)
     if {*job.metrics} & {*OF_PAIRS}:
@@ -190,7 +196,8 @@ def run(job: Job) -> Iterator[str]:
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
         found |= _timed(took, 'metrics', _of_features, job, looked, reference)
         if 'copies' in job.metrics:
-            found['copies'], shown = _copies(job, samples, looked, took)
+            copied = _timed(took, 'metrics', memorised.copies, looked.features, training, usual)
+            found['copies'], shown = _copies(job, samples, copied, len(training), len(held_out))
     for kind in OF_DATA:
         if kind in job.metrics:
             found[f'bits_per_dim_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
@@ -334,17 +341,11 @@ def _digest(dataset, num):
     return f'{dataset.fingerprint}, {num} of {len(dataset.source)}'
 
 
-def _copies(job, samples, looked, took):
+def _copies(job, samples, found, *counts):
     """The figure, and the samples that come nearest to a training image to the right of it."""
-    of = [
-        _timed(took, 'features', seen.of_data, job.features, dataset, job.most)
-        for dataset in (job.training, job.held_out)
-    ]
-    found = _timed(took, 'metrics', memorised.copies, looked.features, *of)
     order = np.argsort(found.distance)[:_SHOWN]
-    beside = seen.images(job.training, seen.some(job.training, len(of[0]))[found.nearest[order]])
-    sets = zip((job.training, job.held_out), of)
-    reference = '; '.join(_digest(dataset, len(features)) for dataset, features in sets)
+    beside = seen.images(job.training, seen.some(job.training, counts[0])[found.nearest[order]])
+    reference = '; '.join(map(_digest, (job.training, job.held_out), counts))
     figure = found.copies._replace(reference=reference, features=job.features.digest)
     return figure, written.beside((beside,), samples[order])
 

@@ -6,17 +6,21 @@ By the features of Inception-v3 that is FID; by any other it is not.
 
 References:
   Dowson & Landau 1982, The Fréchet Distance between Multivariate Normal Distributions.
+  Efron & Stein 1981, The Jackknife Estimate of Variance.
   Heusel et al. 2017, GANs Trained by a Two Time-Scale Update Rule (https://arxiv.org/abs/1706.08500).
   Chong & Forsyth 2020, Effectively Unbiased FID and Inception Score (https://arxiv.org/abs/1911.07023):
     the bias, which depends on the count.
 """
 
+import functools
 from typing import NamedTuple
 
 import numpy as np
 
 from jaxdiff.evaluation import interval
 from jaxdiff.evaluation.figure import Figure
+
+_BLOCK = 16_384  # rows that are taken to float64 at once
 
 
 class Moments(NamedTuple):
@@ -28,9 +32,9 @@ class Moments(NamedTuple):
 
 
 def moments(features: np.ndarray) -> Moments:
-    """Of features [n, d]."""
-    x = np.asarray(features, np.float64)
-    return Moments(len(x), x.sum(0), x.T @ x)
+    """Of features [n, d], a block of rows at a time."""
+    blocks = (np.float64(features[i : i + _BLOCK]) for i in range(0, len(features), _BLOCK))
+    return _sum(Moments(len(x), x.sum(0), x.T @ x) for x in blocks)
 
 
 def add(a: Moments, b: Moments, sign: int = 1) -> Moments:
@@ -47,12 +51,17 @@ def mean_and_covariance(m: Moments) -> tuple[np.ndarray, np.ndarray]:
         raise ValueError(
             f'the Fréchet distance by {len(m.total)} features needs more samples than that, got {m.n}'
         )
+    return _mean_and_covariance(m)
+
+
+def _mean_and_covariance(m):
     mean = m.total / m.n
     return mean, (m.square - m.n * np.outer(mean, mean)) / (m.n - 1)
 
 
 def between(a: Moments, b: Moments) -> float:
     """(F) of two sets of samples."""
+    mean_and_covariance(b)
     return _from(a)(b)
 
 
@@ -63,7 +72,7 @@ def _from(a):
     root = vectors * np.sqrt(np.maximum(values, 0)) @ vectors.T
 
     def to(b):
-        m2, c2 = mean_and_covariance(b)
+        m2, c2 = _mean_and_covariance(b)
         product = np.linalg.eigvalsh(root @ c2 @ root)
         cross = np.sqrt(np.maximum(product, 0)).sum()
         return float(np.sum((m1 - m2) ** 2) + np.trace(c1) + np.trace(c2) - 2 * cross)
@@ -74,18 +83,34 @@ def _from(a):
 def distance(parts: list[Moments], reference: Moments) -> Figure:
     """(F) of samples from a reference, with the interval of its expectation at their count.
 
-    The jackknife overstates the variance of what is quadratic in the samples, as (F) is near 0: with
-    many features, and no shift, the interval is 1.3 to 1.9 times as wide as it need be.
+    The jackknife's variance is right for what is linear in the samples, whose variance is as 1/n, and
+    twice what it should be for what is quadratic (Efron & Stein 1981), as (F) is near 0, whose variance
+    is as 1/n². Which of them it is, disjoint parts of the samples tell, as they are independent:
+
+        variance = jackknife · 2 / r,    r = V(n/4) / V(n/2), within 2 … 4,
+
+    V(n/k) being the mean over splits of the variance of (F) between the k parts of a split.
 
     Args:
       parts: the samples' moments by groups of equal size, see `interval.groups`.
     """
-    whole = parts[0]
-    for part in parts[1:]:
-        whole = add(whole, part)
-    to = _from(reference)
+    whole, to = _sum(parts), _from(reference)
+    mean_and_covariance(whole)  # of parts it may be singular, of all it may not
+    value = to(whole)
     without = [to(add(whole, part, -1)) for part in parts]
-    return interval.jackknife(to(whole), without, whole.n, (0.0, np.inf))
+    apart = {2: [], 4: []}  # variances between halves, and between quarters
+    for split in interval.splits():
+        quarters = [_sum(p for p, q in zip(parts, split) if q == i) for i in range(4)]
+        halves = [add(*quarters[:2]), add(*quarters[2:])]
+        for k, sets in ((2, halves), (4, quarters)):
+            apart[k].append(np.var([to(one) for one in sets], ddof=1))
+    ratio = np.clip(np.mean(apart[4]) / np.mean(apart[2]), 2, 4) if np.mean(apart[2]) else 2.0
+    error = interval.jackknife_error(without) * float(np.sqrt(2 / ratio))
+    return interval.of_square(value, error, whole.n)
+
+
+def _sum(parts):
+    return functools.reduce(add, parts)
 
 
 def of(x: np.ndarray, y: np.ndarray) -> Figure:

@@ -6,6 +6,7 @@ References:
   Wilson 1927, Probable Inference, the Law of Succession, and Statistical Inference (shares).
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -81,11 +82,27 @@ def jackknife(
       count: of samples.
       within: what the statistic can be, where the interval ends too.
     """
+    return _around(float(value), jackknife_error(without), len(without) - 1, count, within)
+
+
+def jackknife_error(without: Sequence[float]) -> float:
+    """The error of `jackknife`."""
     g = len(without)
     if g < 2:
         raise ValueError(f'the jackknife needs two parts or more, got {g}')
-    error = np.sqrt((g - 1) * np.mean(np.square(np.asarray(without) - np.mean(without))))
-    return _around(float(value), float(error), g - 1, count, within)
+    return float(np.sqrt((g - 1) * np.mean(np.square(np.asarray(without) - np.mean(without)))))
+
+
+def of_square(value: float, error: float, count: int) -> Figure:
+    """A squared distance with an interval that is symmetric about its root, by `GROUPS` groups.
+
+    Near 0 the distribution has a long tail, which the root's has not. Of a value far below its error the
+    interval ends at the error.
+    """
+    reach = error * _quantile(GROUPS - 1)
+    root = math.sqrt(max(value, 0.0))
+    of_root = reach / (2 * max(root, math.sqrt(reach) / 2)) if reach else 0.0
+    return Figure(value, max(root - of_root, 0.0) ** 2, (root + of_root) ** 2, count)
 
 
 def by_halves(
@@ -116,6 +133,15 @@ def halves() -> np.ndarray:
     return np.concatenate([chosen, ~chosen])
 
 
+def splits() -> np.ndarray:
+    """The quarter of each group, 0 … 3, in ten splits at random, [10, GROUPS].
+
+    The first two quarters are one half, the others the other.
+    """
+    draws = np.random.default_rng(0)
+    return np.stack([draws.permutation(GROUPS) % 4 for _ in range(10)])
+
+
 def groups(n: int) -> np.ndarray:
     """The group of each of n samples, [n]: 0 … GROUPS − 1, of equal size, drawn at random.
 
@@ -129,6 +155,10 @@ def groups(n: int) -> np.ndarray:
 
 
 def _around(value, error, freedom, count, within=(-np.inf, np.inf)):
-    reach = error * float(stats.t.ppf((1 + LEVEL) / 2, freedom))
+    reach = error * _quantile(freedom)
     low, high = within
     return Figure(value, max(value - reach, low), min(value + reach, high), count)
+
+
+def _quantile(freedom):
+    return float(stats.t.ppf((1 + LEVEL) / 2, freedom))

@@ -23,17 +23,26 @@ class Found(NamedTuple):
     distance: np.ndarray  # [n]
 
 
-def copies(samples: np.ndarray, training: np.ndarray, held_out: np.ndarray) -> Found:
-    """By features, or pixels, [n, d] each; a model that has memorised nothing has a share of 0.01.
+def usual(training: np.ndarray, held_out: np.ndarray) -> np.ndarray:
+    """How far held-out images are from the nearest training image, by features or pixels [n, d] each.
 
-    Held-out images that are in the training set too, but for rounding, tell nothing and are left out.
+    Those that are in the training set too, but for rounding, tell nothing and are left out.
 
     Raises: ValueError where all are.
     """
-    _, usual = neighbours.nearest(held_out, training)
-    row, distance = neighbours.nearest(samples, training)
-    usual = usual[usual > _SAME * np.linalg.norm(training.std(0))]
-    if not len(usual):
+    _, distance = neighbours.nearest(held_out, training)
+    distance = distance[distance > _SAME * np.linalg.norm(training.std(0))]
+    if not len(distance):
         raise ValueError('copies are told by held-out images, and all are in the training set')
+    return distance
+
+
+def copies(samples: np.ndarray, training: np.ndarray, usual: np.ndarray) -> Found:
+    """Of samples and training images, [n, d] each; a model that has memorised nothing has a share of 0.01.
+
+    Args:
+      usual: of held-out images, see `usual`.
+    """
+    row, distance = neighbours.nearest(samples, training)
     near = distance < np.quantile(usual, RARE)
     return Found(interval.of_share(near), row, distance)

@@ -94,6 +94,16 @@ def test_it_does_not_replace_what_is_there(evaluated, random_run, judge):
     assert len({evaluated[0].out, other.out, more.out}) == 3
 
 
+def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_drawn(
+    random_run, judge, monkeypatch
+):
+    job = evaluate.prepare(random_run, asked(), ['copies'], judge)
+    monkeypatch.setattr(seen, 'of_data', lambda of, dataset, num: np.eye(of.width))
+    monkeypatch.setattr(evaluate, '_drawn', None)
+    with pytest.raises(ValueError, match='all are in the training set'):
+        list(evaluate.run(job))
+
+
 def test_bits_per_dimension_need_no_features(random_run):
     job = evaluate.prepare(random_run, asked(num=50), ['bound'])
     table, path = evaluate.run(job)
