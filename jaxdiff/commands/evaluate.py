@@ -85,7 +85,7 @@ def prepare(
       most: images of a split that are looked at, drawn at random where it has more.
       real: a split of whose images as many as there would be samples are measured instead.
       reuse: take the figures that are there, where they were measured so before; those of another
-        `METHOD` are measured anew.
+        `METHOD`, commit or version are measured anew.
 
     Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
     """
@@ -155,6 +155,9 @@ def prepare(
             raise ValueError(
                 f'{out} is of another run, other features or settings: --overwrite measures anew'
             )
+        if reuse and (others := _others(before['made'], job.made)):
+            print(f'{out} was measured with {others}, and is measured anew', file=sys.stderr)
+            reuse = False
     does = {k: v for k, v in trained.config.to_dict().items() if k in ('task', 'degradation')}
     task = json.dumps([_digest(alike.source, num), does], sort_keys=True)
     return Job(job, chosen, of, training, test, reference, taken, task, most, out, reuse)
@@ -174,8 +177,6 @@ def run(job: Job) -> Iterator[str]:
     """Draws, looks, measures; yields the table and the paths of what it wrote."""
     if job.reuse and job.out.exists():
         record = json.loads(job.out.read_text())
-        if others := _others(record['made'], job.sampling.made):
-            print(f'{job.out} was measured with {others}', file=sys.stderr)
         yield table({name: Figure(**figure) for name, figure in record['figures'].items()})
         yield str(job.out)
         return

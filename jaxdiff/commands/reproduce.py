@@ -3,9 +3,12 @@
 An experiment is a folder with `experiment.py`, whose `measure(lab)` gives its figures by name, and
 `expected.json`:
 
-    {"figures": {"name": {"value": 1.0, "tolerance": 0.1, "source": "measured on …"}, …}}
+    {"figures": {"name": {"value": 1.0, "tolerance": 0.1, "source": "measured on …"}, …},
+     "measured": ["kernel_distance: 500 against …", …]}
 
 Where a figure has "paper", what the paper says of the like stands beside it and is not compared.
+"measured" are the counts and references of what `evaluate` measured, as `found.json` has them; where
+they are others, figures are not compared.
 """
 
 import importlib.util
@@ -52,6 +55,7 @@ class Job(NamedTuple):
     name: str
     module: Any  # with `measure(lab) -> {name: value}`
     expected: dict
+    measured: list[str]  # how the expected figures were, [] where it is not told
     labs: list['Lab']  # one, or one for each point of a sweep
 
 
@@ -68,6 +72,7 @@ class Lab(NamedTuple):
     environment: dict[str, str]  # of the commands, whatever the experiment does to its own
     where: pathlib.Path  # of all runs, as it was asked for
     trained: list[str]  # the runs that were asked for so far, by folder
+    measured: list[str]  # the figures so far: their metrics, counts and references
     anew: bool = False  # whether what was measured before is measured again
     point: dict = {}  # {config key: value} that this point of a sweep changes
 
@@ -95,7 +100,7 @@ class Lab(NamedTuple):
     def evaluate(self, workdir: str, **flags: Any) -> dict[str, float]:
         """{figure, without the name of its features: value} of a run's samples; `num=500, metrics=['kernel']` are flags.
 
-        What was measured with the same settings is read, but where all is to be measured anew.
+        What was measured so by the same commit is read, but where all is to be measured anew.
         """
         if self.smoke:
             most = 500 if 'real' in flags else 40  # of every class enough
@@ -104,7 +109,12 @@ class Lab(NamedTuple):
         printed = self.run('evaluate', '--workdir', workdir, *_given(flags), again)
         (path,) = [line for line in printed.splitlines() if line.endswith('.json')]
         figures = json.loads(pathlib.Path(path).read_text())['figures']
-        return {name.partition('[')[0]: figure['value'] for name, figure in figures.items()}
+        figures = {name.partition('[')[0]: figure for name, figure in figures.items()}
+        for name, figure in figures.items():
+            told = f'{name}: {figure["count"]} against {figure["reference"] or "nothing"}'
+            if told not in self.measured:
+                self.measured.append(told)
+        return {name: figure['value'] for name, figure in figures.items()}
 
     def sample(self, workdir: str, name: str, **flags: Any) -> np.ndarray:
         """A few samples for a picture, uint8 [n, h, w, c]; `steps=50, guidance=3` are flags."""
@@ -190,7 +200,8 @@ def prepare(
         if not (place / name).exists():
             raise FileNotFoundError(f'{folder} is no experiment: it has no {name}')
     try:
-        expected = json.loads((place / EXPECTED).read_text())['figures']
+        record = json.loads((place / EXPECTED).read_text())
+        expected, measured = record['figures'], record.get('measured', [])
         for name, figure in expected.items():
             numbers = {key: float(figure[key]) for key in ('value', 'tolerance')}
             if not (math.isfinite(numbers['value']) and 0 <= numbers['tolerance'] < math.inf):
@@ -202,9 +213,9 @@ def prepare(
         ) from error
     module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    given = dict(os.environ), pathlib.Path(runs), [], anew
+    given = dict(os.environ), pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
-    return Job(place.name, module, expected, [_at(lab, point) for point in _points(sweep)])
+    return Job(place.name, module, expected, measured, [_at(lab, point) for point in _points(sweep)])
 
 
 def _load(path):
@@ -239,7 +250,7 @@ def _at(lab, point):
     if not point:
         return lab
     name = ','.join(f'{key}={value}' for key, value in point.items())
-    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, trained=[], point=point)
+    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, trained=[], measured=[], point=point)
 
 
 def run(job: Job) -> list[str]:
@@ -258,11 +269,11 @@ def run(job: Job) -> list[str]:
             picture.unlink()
         found = {name: float(value) for name, value in job.module.measure(lab).items()}
         made = lab.made() | {'seconds': round(time.monotonic() - began)}
-        text = json.dumps({'figures': found, 'made': made}, indent=1)
+        record = {'figures': found, 'measured': lab.measured, 'made': made}
         if not found:
             raise OSError(f'{job.name}: measure(lab) found no figures')
         new = lab.out / f'{FOUND}.new'
-        new.write_text(text + '\n')
+        new.write_text(json.dumps(record, indent=1) + '\n')
         new.replace(lab.out / FOUND)
         all_found.append(found)
         paths.append(str(lab.out / FOUND))
@@ -274,6 +285,8 @@ def run(job: Job) -> list[str]:
         ]
         print(aligned(rows, right=set(names)), flush=True)
         return paths
+    if job.measured and not job.labs[0].smoke:
+        _check_measured_alike(job)
     rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke)
     print(aligned(rows, right={'found'}), flush=True)
     if not job.expected:
@@ -284,6 +297,16 @@ def run(job: Job) -> list[str]:
         for picture in (job.labs[0].out / PICTURES).glob('*.png'):
             shutil.copy(picture, job.labs[0].folder)
     return paths
+
+
+def _check_measured_alike(job):
+    found, due = {*job.labs[0].measured}, {*job.measured}
+    if found != due:
+        raise OSError(
+            f'{job.name}: the figures cannot be compared with those expected, they were measured by other '
+            f'counts or references: {", ".join(sorted(found - due))} instead of '
+            f'{", ".join(sorted(due - found))}'
+        )
 
 
 def compare(

@@ -228,11 +228,12 @@ def test_figures_are_reused_only_where_they_are_the_same(
     assert list(evaluate.run(job)) == [table, path]
     record = json.loads(epath.Path(path).read_text())
     assert not capsys.readouterr().err
+    now = record['made']['commit']
     record['made'] |= {'commit': 'of before'}
     epath.Path(path).write_text(json.dumps(record))
-    assert list(evaluate.run(job)) == [table, path]
-    assert 'was measured with commit of before' in capsys.readouterr().err
-    record['made'] |= {'guides': {'classifier': {'step': 7}}}
+    assert not evaluate.prepare(random_run, asked(), features=judge, reuse=True).reuse
+    assert 'was measured with commit of before, and is measured anew' in capsys.readouterr().err
+    record['made'] |= {'commit': now, 'guides': {'classifier': {'step': 7}}}
     epath.Path(path).write_text(json.dumps(record))
     with pytest.raises(ValueError, match='other features or settings: --overwrite'):
         evaluate.prepare(random_run, asked(), features=judge, reuse=True)

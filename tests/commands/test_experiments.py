@@ -53,7 +53,8 @@ def commands(tmp_path, monkeypatch):
         assert args.features is None or args.features in trained
         names = [n for m in args.metrics or evaluate.METRICS for n in FIGURES.get(m, [m])]
         path = tmp_path / f'evaluation_{len(done)}.json'
-        figures = {f'{name}[judge]': {'value': len(done)} for name in names}
+        figure = {'value': len(done), 'count': args.num, 'reference': ''}
+        figures = {f'{name}[judge]': figure for name in names}
         path.write_text(json.dumps({'figures': figures}))
         return f'a table\n{path}\n'
 

@@ -117,13 +117,21 @@ def test_what_was_measured_is_read_or_measured_anew(experiment, tmp_path, monkey
 
     def run(lab, *command):
         ran.append(command)
-        (tmp_path / 'x.json').write_text('{"figures": {"f[judge]": {"value": 1}}}')
+        figure = {'value': 1, 'count': 5, 'reference': 'b2'}
+        (tmp_path / 'x.json').write_text(json.dumps({'figures': {'f[judge]': figure}}))
         return f'{tmp_path}/x.json\n'
 
     monkeypatch.setattr(reproduce.Lab, 'run', run)
     measure = "def measure(lab):\n    return lab.evaluate('a', num=5)\n"
-    reproduce.run(prepare(experiment(measure, f=1.0), tmp_path, anew=anew))
-    assert ran == [('evaluate', '--workdir', 'a', '--num', '5', ('--reuse', '--overwrite')[anew])]
+    folder = experiment(measure, f=1.0)
+    (path,) = reproduce.run(prepare(folder, tmp_path, anew=anew))
+    assert json.loads(open(path).read())['measured'] == ['f: 5 against b2']
+    expected = pathlib.Path(folder, 'expected.json')
+    record = json.loads(expected.read_text()) | {'measured': ['f: 5 against a1']}
+    expected.write_text(json.dumps(record))
+    with pytest.raises(OSError, match='f: 5 against b2 instead of f: 5 against a1'):
+        reproduce.run(prepare(folder, tmp_path, anew=anew))
+    assert ran == 2 * [('evaluate', '--workdir', 'a', '--num', '5', ('--reuse', '--overwrite')[anew])]
 
 
 def test_a_notice_of_preemption_is_passed_on(experiment, tmp_path, monkeypatch):
