@@ -158,7 +158,8 @@ def _figures(ours, theirs):
 
     Where none can, the newest, and why not.
     """
-    rows = []
+    rows, names = [], {_by_what(m): m.name for m in ours}
+    theirs = [m._replace(name=names.get(_by_what(m), m.name)) for m in theirs]
     for name in dict.fromkeys(m.name for m in ours + theirs):
         a, b = ([m for m in side if m.name == name] for side in (ours, theirs))
         if not (a and b):
@@ -173,6 +174,11 @@ def _figures(ours, theirs):
         chosen += [newest] if newest not in chosen else []
         rows += [_told(name, x, y, _why_not(x, y)) for x, y in chosen]
     return rows
+
+
+def _by_what(measured):
+    """A metric and its features, whatever the folder that these are in, which its name ends with."""
+    return measured.name.partition('[')[0], measured.figure.features
 
 
 def _newest(measured):

@@ -29,13 +29,14 @@ from jaxdiff.commands.measurable import METRICS, OF_CLASSES, OF_DATA, OF_FEATURE
 from jaxdiff.commands.tables import aligned
 from jaxdiff.data.fingerprint import digest
 from jaxdiff.data.source import read, stack, texts
-from jaxdiff.evaluation import classes, frechet, interval, kernel, memorised, neighbours
+from jaxdiff.evaluation import classes, frechet, interval, kernel, memorised, neighbours, rows
 from jaxdiff.evaluation.features import Features, named
 from jaxdiff.evaluation.figure import Figure
 from jaxdiff.evaluation.images import psnr, ssim
 from jaxdiff.viz import grid
 
 METHOD = 4  # counts up where the same request has another figure: no figures before are reused
+_BITS = 'bits_per_dim'
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
 
@@ -181,7 +182,7 @@ def run(job: Job) -> Iterator[str]:
         yield str(job.out)
         return
     took, found = {'sampling': 0.0, 'features': 0.0, 'metrics': 0.0}, {}
-    shown = None
+    began, shown = time.monotonic(), None
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
         reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
     if 'copies' in job.metrics:
@@ -201,11 +202,12 @@ def run(job: Job) -> Iterator[str]:
             found['copies'], shown = _copies(job, samples, copied, len(training), len(held_out))
     for kind in OF_DATA:
         if kind in job.metrics:
-            found[f'bits_per_dim_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
+            found[f'{_BITS}_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
     job.out.parent.mkdir(exist_ok=True)
     made = job.sampling.made
     step = made['step']
     figures = {name: figure._asdict() for name, figure in found.items()}
+    took['total'] = time.monotonic() - began
     took = {name: round(seconds, 1) for name, seconds in took.items()}
     record = {'step': step, 'figures': figures, 'seconds': took, 'made': made}
     new = job.out.with_suffix('.new')
@@ -221,7 +223,8 @@ def run(job: Job) -> Iterator[str]:
 
 def _measured_so(before, made, of):
     """Whether the figures in a record are those that would be measured now."""
-    features = {f['features'] for f in before['figures'].values()} - {''}
+    figures = before['figures'].items()
+    features = {f['features'] for name, f in figures if not name.startswith(_BITS)} - {''}
     now = json.loads(json.dumps(made))
     decide = ['evaluated', 'against']
     if not now['evaluated']['real']:
@@ -294,19 +297,23 @@ def _drawn(job, took):
 def _of_pairs(job, samples):
     """How near restored images come to the whole ones."""
     measures = {'psnr': psnr, 'ssim': ssim}
-    whole = job.sampling.start.whole
+    pairs = np.stack([job.sampling.start.whole, samples], 1)
     found = {
-        name: interval.of_mean(np.asarray(measures[name](whole, samples)))
+        name: interval.of_mean(rows.of(_of_pair(measures[name]), block=seen.BATCH)(pairs))
         for name in OF_PAIRS
         if name in job.metrics
     }
     return {name: figure._replace(reference=digest(job.task)) for name, figure in found.items()}
 
 
+def _of_pair(measure):
+    return lambda pairs: measure(pairs[:, 0], pairs[:, 1])
+
+
 def _of_features(job, looked, reference):
     x, found = looked.features, {}
-    rows = (seen.some(job.reference, num) for num in (len(reference), len(x)))
-    near = reference[np.isin(*rows)]  # of neighbours as many, where there are
+    chosen = (seen.some(job.reference, num) for num in (len(reference), len(x)))
+    near = reference[np.isin(*chosen)]  # of neighbours as many, where there are
     labels = job.sampling.labels
     made_by = {
         'frechet': lambda: {'frechet_distance': frechet.of(x, reference)},
@@ -361,14 +368,15 @@ def _bits(job, kind):
     found = []
     bar = tqdm(range(0, num, size), desc=f'bits per dimension ({kind})', dynamic_ncols=True)
     for start in bar:
-        rows = np.minimum(np.arange(start, start + size), num - 1)
-        elements = read(source, chosen[rows].tolist())
+        i = np.minimum(np.arange(start, start + size), num - 1)
+        elements = read(source, chosen[i].tolist())
         batch = stack(elements)
-        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(asked.seed), rows)
+        keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(asked.seed), i)
         labels = batch['label'] if asked.model.num_classes else None
         words = [texts(e)[0] for e in elements] if asked.model.text else []
         cond = asked_for.conditions(asked.model, labels, words, captions=True)
         bits = measure(params, *map(put, (keys, batch['image'], cond)))
         found.append(np.asarray(bits)[: num - start])
     figure = interval.of_mean(np.concatenate(found))
-    return figure._replace(reference=_digest(job.held_out, num))
+    as_seen = digest(kind, job.held_out.levels, asked.config.codec.to_dict())
+    return figure._replace(reference=_digest(job.held_out, num), features=as_seen)

@@ -215,7 +215,9 @@ def prepare(
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
     given = dict(os.environ), pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
-    return Job(place.name, module, expected, measured, [_at(lab, point) for point in _points(sweep)])
+    return Job(
+        place.name, module, expected, measured, [_at(lab, point) for point in _points(sweep)]
+    )
 
 
 def _load(path):
@@ -250,7 +252,9 @@ def _at(lab, point):
     if not point:
         return lab
     name = ','.join(f'{key}={value}' for key, value in point.items())
-    return lab._replace(out=lab.runs / 'sweep' / name / lab.out.name, trained=[], measured=[], point=point)
+    return lab._replace(
+        out=lab.runs / 'sweep' / name / lab.out.name, trained=[], measured=[], point=point
+    )
 
 
 def run(job: Job) -> list[str]:

@@ -54,7 +54,9 @@ def test_all_that_apply_are_measured_and_say_by_what(evaluated):
     assert record['step'] == record['made']['step'] == 6
     assert record['made']['made_by'] == 'jaxdiff evaluate'
     assert record['made']['run']['config']['net']['channels'] == 8
-    assert set(record['seconds']) == {'sampling', 'features', 'metrics'}
+    seconds = record['seconds']
+    parts = sum(seconds[part] for part in ('sampling', 'features', 'metrics'))
+    assert 0 < parts <= seconds['total'] + 0.2
     assert grid.read_made(epath.Path(picture))['step'] == 6
     told = show.text(path, show.read(path))
     assert f'evaluate --workdir {job.sampling.made["workdir"]} --step 6' in told

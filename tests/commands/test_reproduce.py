@@ -131,7 +131,9 @@ def test_what_was_measured_is_read_or_measured_anew(experiment, tmp_path, monkey
     expected.write_text(json.dumps(record))
     with pytest.raises(OSError, match='f: 5 against b2 instead of f: 5 against a1'):
         reproduce.run(prepare(folder, tmp_path, anew=anew))
-    assert ran == 2 * [('evaluate', '--workdir', 'a', '--num', '5', ('--reuse', '--overwrite')[anew])]
+    assert ran == 2 * [
+        ('evaluate', '--workdir', 'a', '--num', '5', ('--reuse', '--overwrite')[anew])
+    ]
 
 
 def test_a_notice_of_preemption_is_passed_on(experiment, tmp_path, monkeypatch):

@@ -1,4 +1,4 @@
-"""Distances of features, beside torch-fidelity's of the same features."""
+"""Metrics beside those of torch-fidelity, prdc and torchmetrics, of the same features and images."""
 
 import sys
 import types
@@ -6,7 +6,7 @@ import types
 import numpy as np
 import pytest
 
-from jaxdiff.evaluation import frechet, kernel, neighbours
+from jaxdiff.evaluation import classes, frechet, images, kernel, neighbours
 
 torch = pytest.importorskip('torch')
 
@@ -57,3 +57,37 @@ def test_precision_and_recall(features, peer):
     ours = neighbours.precision_recall(*features)
     for name in ('precision', 'recall'):
         np.testing.assert_allclose(ours[name].value, found[name], atol=1e-4, err_msg=name)
+
+
+def test_density_and_coverage(features):
+    """Balls there are open and here they are closed: no distance is a radius but by chance."""
+    prdc = pytest.importorskip('prdc')
+    found = prdc.compute_prdc(*reversed(features), nearest_k=5)
+    ours = neighbours.density_coverage(*features)
+    for name in ('density', 'coverage'):
+        np.testing.assert_allclose(ours[name].value, found[name], atol=1e-4, err_msg=name)
+
+
+def test_score(peer):
+    logits = np.float32(3 * np.random.default_rng(0).normal(size=(500, 12)))
+    asked = {'splits': 1, 'shuffle': False}
+    found = peer('metric_isc').isc_features_to_metric(torch.tensor(logits), **asked)
+    ours = classes.score(logits - np.logaddexp.reduce(logits, 1, keepdims=True))
+    np.testing.assert_allclose(ours.value, found['inception_score_mean'], rtol=1e-4)
+
+
+@pytest.mark.parametrize('channels', [1, 3])
+def test_how_near_images_are(channels, peer):  # which torchmetrics imports
+    """Where the whole window fits; torchmetrics goes on beyond that, by reflection."""
+    metrics = pytest.importorskip('torchmetrics.functional.image')
+    draws, shape = np.random.default_rng(0), (6, 40, 32, channels)
+    x = draws.integers(0, 256, shape, np.uint8)
+    y = np.uint8(np.clip(x + 30 * draws.normal(size=shape), 0, 255))
+    ours = np.asarray(images.psnr(x, y)), np.asarray(images.ssim(x, y))
+    given = [torch.tensor(z).permute(0, 3, 1, 2).double() for z in (x, y)]
+    asked = {'data_range': 255.0, 'reduction': 'none'}
+    psnr = metrics.peak_signal_noise_ratio(*given, dim=(1, 2, 3), **asked)
+    _, whole = metrics.structural_similarity_index_measure(*given, **asked, return_full_image=True)
+    ssim = whole[:, :, 5:-5, 5:-5].mean((1, 2, 3))
+    np.testing.assert_allclose(ours[0], psnr, rtol=1e-4)
+    np.testing.assert_allclose(ours[1], ssim, rtol=1e-4)
