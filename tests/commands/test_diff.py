@@ -181,6 +181,18 @@ def test_figures_stand_side_by_side_and_what_cannot_be_compared_says_why(tmp_pat
     assert 'only A has it' in text
 
 
+def test_features_are_the_same_in_whatever_folder(tmp_path, capsys):
+    other = FIGURE | {'features': 'others'}
+    a = {'seer.json': (300, {'recall[seer]': FIGURE})}
+    b = {'x.json': (300, {'recall[moved]': FIGURE}), 'y.json': (300, {'recall[seer]': other})}
+    rows = found(
+        capsys, write(tmp_path / 'a', evaluations=a), write(tmp_path / 'b', evaluations=b)
+    )['figures']
+    assert [(row['name'], row['b']['file'], row['difference']) for row in rows] == [
+        ('recall[seer]', 'x.json', 0.0)
+    ]
+
+
 def test_samples_are_told_apart_by_how_they_were_drawn_and_real_images_are_none(tmp_path, capsys):
     made = {'sample': {'guidance': 1.0, 'steps': 5}, 'seed': 0, 'evaluated': {'real': None}}
     strong = made | {'sample': {'guidance': 4.0, 'steps': 5}}
