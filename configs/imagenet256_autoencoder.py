@@ -4,7 +4,10 @@ Command: `jaxdiff train --config imagenet256_autoencoder` on accelerators, with 
 `imagenet256_dit` says.
 
 The authors of latent diffusion (Rombach et al. 2022, their model zoo) report for their f8 with KL, which
-was trained on Open Images, a PSNR of 24.19 and an rFID of 0.90 on ImageNet. We have not run it: no accelerator and no ImageNet were at hand.
+was trained on Open Images, a PSNR of 24.19 and an rFID of 0.90 on ImageNet. Theirs has a perceptual loss
+by a network trained on images besides, which here is `autoencoder.perceptual` by the features of another
+run, off; and a level more, where here a stem takes images of half the sides. We have not run it: no
+accelerator and no ImageNet were at hand.
 """
 
 from jaxdiff.configs import default
