@@ -17,7 +17,7 @@ import matplotlib.figure
 import numpy as np
 from sklearn.datasets import load_digits
 
-from jaxdiff import diffusion
+from jaxdiff import diffusion, manifest
 from jaxdiff.diffusion import (
     bound,
     categorical,
@@ -33,6 +33,7 @@ from jaxdiff.diffusion import (
     times,
 )
 from jaxdiff.evaluation import convergence
+from jaxdiff.viz.grid import about
 
 FOLDER = pathlib.Path(__file__).parents[1] / 'docs' / 'diffusion'
 SCHEDULES = {
@@ -363,7 +364,8 @@ def main() -> None:
     FOLDER.mkdir(parents=True, exist_ok=True)
     for name in args.names or kinds:
         path = FOLDER / f'{name}.png'
-        kinds[name]().savefig(path, dpi=110)
+        made = {'made_by': 'experiments/ideas.py', 'content': name} | manifest.here()
+        kinds[name]().savefig(path, dpi=110, metadata=about(made))
         print(f'{path}: {kinds[name].__doc__}')
 
 

@@ -19,6 +19,7 @@ import students
 
 from jaxdiff import manifest
 from jaxdiff.diffusion import denoiser, exact, prediction, schedule
+from jaxdiff.viz import grid
 
 WEIGHTS = np.array([0.1, 0.15, 0.2, 0.25, 0.3])
 ANGLES = 2 * np.pi * np.arange(5) / 5
@@ -146,11 +147,12 @@ def main() -> None:
         'grid_steps': GRID_STEPS,
         'width': WIDTH,
     }
-    made = {'settings': settings, 'versions': manifest.versions()}
+    made = {'made_by': 'experiments/few_steps/mixture.py', 'content': 'five Gaussians'}
+    made |= {'settings': settings} | manifest.here()
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'mixture.json').write_text(json.dumps({'results': results, 'made': made}, indent=2))
-    picture(rows, other).savefig(out / 'mixture.png', dpi=90)
+    picture(rows, other).savefig(out / 'mixture.png', dpi=90, metadata=grid.about(made))
     print(json.dumps(results, indent=1))
 
 

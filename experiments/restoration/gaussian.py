@@ -15,7 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from jaxdiff import diffusion
+from jaxdiff import diffusion, manifest
 from jaxdiff.diffusion import exact, grid, inverse, operators, samplers, schedule
 
 D, N, STEPS = 16, 20_000, 100
@@ -91,9 +91,9 @@ def main():
                     'variance': float(np.mean(found.var(0) / deviation**2)),
                 }
                 print(f'{problem}, noise {noise}: {name}: {rows[name]}', flush=True)
-    made = {'samples': N, 'steps': STEPS, 'table': table}
+    found = {'samples': N, 'steps': STEPS, 'table': table, 'made': manifest.here()}
     path = pathlib.Path(__file__).with_name('gaussian.json')
-    path.write_text(json.dumps(made, indent=1, ensure_ascii=False) + '\n')
+    path.write_text(json.dumps(found, indent=1, ensure_ascii=False) + '\n')
 
 
 if __name__ == '__main__':

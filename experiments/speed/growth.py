@@ -51,11 +51,13 @@ def main() -> None:
                 found[asked] = json.loads(done.stdout.splitlines()[-1])
                 print(asked, found[asked], flush=True)
     from jaxdiff import manifest  # which imports jax, which a point does in time
+    from jaxdiff.viz import grid
 
-    made = {'cores': len(os.sched_getaffinity(0)), 'versions': manifest.versions()}
+    made = {'made_by': 'experiments/speed/growth.py', 'content': 'cost of a step'}
+    made |= {'cores': len(os.sched_getaffinity(0))} | manifest.here()
     record = {'found': [json.loads(p) | f for p, f in found.items()], 'made': made}
     (args.out / 'growth.json').write_text(json.dumps(record, indent=1) + '\n')
-    picture(record['found']).savefig(args.out / 'growth.png', dpi=100)
+    picture(record['found']).savefig(args.out / 'growth.png', dpi=100, metadata=grid.about(made))
 
 
 def measure(point: dict) -> dict:

@@ -23,6 +23,7 @@ import cases
 import numpy as np
 
 from jaxdiff import manifest
+from jaxdiff.viz import grid
 
 HERE = pathlib.Path(__file__).resolve().parent
 SECONDS = 4.0  # of a round, at least
@@ -52,11 +53,12 @@ def main() -> None:
     if args.only in FIRST_SAMPLE:
         found[FIRST_SAMPLE] = first_sample(args.workdir, args.rounds)
         print(line(FIRST_SAMPLE, found[FIRST_SAMPLE]), flush=True)
-    made = {'cores': len(os.sched_getaffinity(0)), 'processor': platform.processor()}
+    made = {'made_by': 'experiments/speed/speed.py', 'content': 'speed beside PyTorch'}
+    made |= {'cores': len(os.sched_getaffinity(0)), 'processor': platform.processor()}
     made |= {'versions': manifest.versions() | peers(), 'commit': manifest.commit()}
     out = args.out / 'speed'
     out.with_suffix('.json').write_text(json.dumps({'found': found, 'made': made}, indent=1) + '\n')
-    picture(found).savefig(out.with_suffix('.png'), dpi=100)
+    picture(found).savefig(out.with_suffix('.png'), dpi=100, metadata=grid.about(made))
     readme = args.out / 'README.md'
     if readme.exists() and not args.only:
         before, _, rest = readme.read_text().partition('<!-- table -->')

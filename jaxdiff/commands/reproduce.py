@@ -30,6 +30,7 @@ from jaxdiff import config as configs, manifest
 from jaxdiff.commands.tables import aligned
 from jaxdiff.configs import default
 from jaxdiff.data.fingerprint import digest
+from jaxdiff.viz import grid
 
 EXPERIMENT, EXPECTED, FOUND, PICTURES = 'experiment.py', 'expected.json', 'found.json', 'pictures'
 SMOKE = {  # what a smoke run changes in every training
@@ -127,9 +128,7 @@ class Lab(NamedTuple):
         """Keeps a figure of matplotlib as `name`.png; beside the experiment, if all figures are as expected."""
         place = self.out / PICTURES
         place.mkdir(exist_ok=True)
-        made = self.made()
-        about = {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
-        figure.savefig(place / f'{name}.png', dpi=100, metadata=about)
+        figure.savefig(place / f'{name}.png', dpi=100, metadata=grid.about(self.made()))
         print(place / f'{name}.png', flush=True)
 
     def made(self) -> dict:

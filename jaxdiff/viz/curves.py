@@ -1,7 +1,6 @@
 """Runs' numbers over their steps, drawn."""
 
 import io
-import json
 
 import matplotlib
 import matplotlib.figure
@@ -9,6 +8,7 @@ import numpy as np
 from etils import epath
 
 from jaxdiff.evaluation import curve
+from jaxdiff.viz import grid
 
 
 def draw(path: epath.Path, records: list[dict], title: str, made: dict | None = None) -> None:
@@ -72,7 +72,7 @@ def _save(path, figure, labels, title, made):
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     buffer = io.BytesIO()
-    metadata = None if made is None else {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
+    metadata = None if made is None else grid.about(made)
     figure.savefig(buffer, format='png', dpi=120, metadata=metadata)
     path.write_bytes(buffer.getvalue())
 

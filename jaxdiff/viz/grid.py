@@ -51,6 +51,11 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
     return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
+def about(made: dict) -> dict[str, str]:
+    """What a picture by matplotlib is saved with (`metadata`), as `save_png` does."""
+    return {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
+
+
 def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
     """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata.
 
