@@ -4,9 +4,10 @@ An experiment is a folder with `experiment.py`, whose `measure(lab)` gives its f
 `expected.json`:
 
     {"figures": {"name": {"value": 1.0, "tolerance": 0.1, "source": "measured on …"}, …},
-     "measured": ["kernel_distance: 500 against …", …]}
+     "less": [["one name", "another"], …], "measured": ["kernel_distance: 500 against …", …]}
 
 Where a figure has "paper", what the paper says of the like stands beside it and is not compared.
+"less" is what is concluded: the first figure is less than the second, though tolerances be wider.
 "measured" are the counts and references of what `evaluate` measured, as `found.json` has them; where
 they are others, figures are not compared.
 """
@@ -56,6 +57,7 @@ class Job(NamedTuple):
     name: str
     module: Any  # with `measure(lab) -> {name: value}`
     expected: dict
+    less: list[list[str]]  # pairs of figures, of which the first is to be less
     measured: list[str]  # how the expected figures were, [] where it is not told
     labs: list['Lab']  # one, or one for each point of a sweep
 
@@ -200,12 +202,15 @@ def prepare(
             raise FileNotFoundError(f'{folder} is no experiment: it has no {name}')
     try:
         record = json.loads((place / EXPECTED).read_text())
-        expected, measured = record['figures'], record.get('measured', [])
+        expected, less = record['figures'], record.get('less', [])
         for name, figure in expected.items():
             numbers = {key: float(figure[key]) for key in ('value', 'tolerance')}
             if not (math.isfinite(numbers['value']) and 0 <= numbers['tolerance'] < math.inf):
                 raise ValueError(f'{name} is {numbers}')
             figure.update(numbers, source=str(figure['source']))
+        for first, second in less:
+            if not expected[first]['value'] < expected[second]['value']:
+                raise ValueError(f'"less" has {first!r} and {second!r}, which is not')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
             f'{place / EXPECTED} must have figures of a value, a tolerance and a source: {error}'
@@ -214,9 +219,8 @@ def prepare(
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
     given = dict(os.environ), pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
-    return Job(
-        place.name, module, expected, measured, [_at(lab, point) for point in _points(sweep)]
-    )
+    labs = [_at(lab, point) for point in _points(sweep)]
+    return Job(place.name, module, expected, less, record.get('measured', []), labs)
 
 
 def _load(path):
@@ -290,7 +294,7 @@ def run(job: Job) -> list[str]:
         return paths
     if job.measured and not job.labs[0].smoke:
         _check_measured_alike(job)
-    rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke)
+    rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke, job.less)
     print(aligned(rows, right={'found'}), flush=True)
     if not job.expected:
         print(f'nothing is expected of {job.name} yet', flush=True)
@@ -313,9 +317,9 @@ def _check_measured_alike(job):
 
 
 def compare(
-    expected: dict, found: dict[str, float], smoke: bool = False
+    expected: dict, found: dict[str, float], smoke: bool = False, less: list[list[str]] = ()
 ) -> tuple[list[dict], list[str]]:
-    """The rows of the table, and the names of the figures that aren't as expected.
+    """The rows of the table, and the names of the figures and conclusions that aren't as expected.
 
     In a smoke run a figure need only be there, and be a number.
     """
@@ -334,4 +338,18 @@ def compare(
             wrong.append(name)
             row[''] = 'OUT'
         rows.append(row)
+    for first, second in [] if smoke else less:
+        name, apart = (
+            f'{first} < {second}',
+            found.get(second, math.nan) - found.get(first, math.nan),
+        )
+        right = apart > 0
+        wrong += [] if right else [name]
+        row = {
+            'figure': name,
+            'expected': 'less',
+            'found': f'{-apart:.4g}',
+            '': ('OUT', 'ok')[right],
+        }
+        rows.append(row | {'source': 'what the README concludes'})
     return rows, wrong

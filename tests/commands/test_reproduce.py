@@ -23,13 +23,13 @@ def measure(lab):
 def experiment(tmp_path):
     """(measure, figures) -> the folder of an experiment."""
 
-    def make(measure=MEASURE, **figures):
+    def make(measure=MEASURE, less=(), **figures):
         folder = tmp_path / 'experiments' / 'some'
         folder.mkdir(parents=True, exist_ok=True)
         (folder / 'experiment.py').write_text(measure)
         each = {'tolerance': 0.1, 'source': 'measured by hand'}
         figures = {name: each | {'value': value} for name, value in figures.items()}
-        (folder / 'expected.json').write_text(json.dumps({'figures': figures}))
+        (folder / 'expected.json').write_text(json.dumps({'figures': figures, 'less': less}))
         return str(folder)
 
     return make
@@ -54,6 +54,21 @@ def test_a_figure_that_fell_out_fails_by_name(experiment, tmp_path, two, capsys)
     with pytest.raises(OSError, match='some: two are not as expected'):
         reproduce.run(prepare(experiment(one=1.0, two=two), tmp_path))
     assert 'OUT' in capsys.readouterr().out
+
+
+def test_what_is_concluded_holds_or_fails_by_name(experiment, tmp_path, capsys):
+    """Though each figure be within its tolerance."""
+    reproduce.run(prepare(experiment(one=1.0, two=2.05, less=[['one', 'two']]), tmp_path))
+    row = capsys.readouterr().out.splitlines()[3]
+    assert row.split()[:6] == ['one', '<', 'two', 'less', '-0.95', 'ok']
+    measure = "def measure(lab):\n    return {'one': 1.05, 'two': 1.0}\n"
+    folder = experiment(measure, one=1.0, two=1.06, less=[['one', 'two']])
+    with pytest.raises(OSError, match='some: one < two are not as expected'):
+        reproduce.run(prepare(folder, tmp_path))
+    reproduce.run(prepare(folder, tmp_path, smoke=True))
+    for less, message in (([['two', 'one']], 'which is not'), ([['one', 'three']], 'three')):
+        with pytest.raises(ValueError, match=message):
+            prepare(experiment(one=1.0, two=2.0, less=less), tmp_path)
 
 
 def test_figures_may_be_written_as_words(experiment, tmp_path):
