@@ -239,6 +239,30 @@ def measure(lab):
     assert head.split() == ['net.channels', 'seed', 'one'] and len(rows) == 2
 
 
+@pytest.mark.slow
+def test_a_sweep_that_was_stopped_goes_on(experiment, tmp_path, monkeypatch):
+    measure = "def measure(lab):\n    return {'n': len(lab.train('m', 'digits_judge'))}\n"
+    folder, runs = experiment(measure), tmp_path / 'runs' / 'smoke' / 'sweep'
+    sweep = [['seed', '1', '2']]
+    run = reproduce.Lab.run
+
+    def stopped(lab, *command):
+        if lab.point['seed'] == '2':
+            raise OSError('stopped')
+        return run(lab, *command)
+
+    monkeypatch.setattr(reproduce.Lab, 'run', stopped)
+    with pytest.raises(OSError, match='stopped'):
+        reproduce.run(prepare(folder, tmp_path, smoke=True, sweep=sweep))
+    first, second = (runs / f'seed={i}' / 'm' for i in (1, 2))
+    trained = (first / 'metrics.jsonl').read_bytes()
+    assert trained and not second.exists()
+    monkeypatch.undo()
+    assert len(reproduce.run(prepare(folder, tmp_path, smoke=True, sweep=sweep))) == 2
+    assert (first / 'metrics.jsonl').read_bytes() == trained  # nothing was trained again
+    assert (second / 'metrics.jsonl').read_bytes()
+
+
 @pytest.mark.parametrize(
     'sweep, message',
     [
