@@ -106,7 +106,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     evaluate.add_argument('--guidance', type=float, help='classifier-free guidance scale')
     evaluate.add_argument('--batch-size', type=_positive, help='samples drawn at once')
     evaluate.add_argument(
-        '--reuse', action='store_true', help='take figures that were measured so before'
+        '--reuse',
+        action='store_true',
+        help='take figures that were measured so before, by this commit and these versions',
     )
     evaluate.add_argument(
         '--devices', type=_positive, help='CPU devices to make; by default the cores'

@@ -55,7 +55,8 @@ def main() -> None:
         print(line(FIRST_SAMPLE, found[FIRST_SAMPLE]), flush=True)
     made = {'made_by': 'experiments/speed/speed.py', 'content': 'speed beside PyTorch'}
     made |= {'cores': len(os.sched_getaffinity(0)), 'processor': platform.processor()}
-    made |= {'versions': manifest.versions() | peers(), 'commit': manifest.commit()}
+    made |= manifest.here()
+    made['versions'] |= peers()
     out = args.out / 'speed'
     out.with_suffix('.json').write_text(json.dumps({'found': found, 'made': made}, indent=1) + '\n')
     picture(found).savefig(out.with_suffix('.png'), dpi=100, metadata=grid.about(made))

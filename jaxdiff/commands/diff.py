@@ -159,7 +159,13 @@ def _figures(ours, theirs):
     Where none can, the newest, and why not.
     """
     rows, names = [], {_by_what(m): m.name for m in ours}
-    theirs = [m._replace(name=names.get(_by_what(m), m.name)) for m in theirs]
+    known = {(m.name, m.figure.features) for m in ours}
+    theirs = [
+        m
+        if (m.name, m.figure.features) in known
+        else m._replace(name=names.get(_by_what(m), m.name))
+        for m in theirs
+    ]
     for name in dict.fromkeys(m.name for m in ours + theirs):
         a, b = ([m for m in side if m.name == name] for side in (ours, theirs))
         if not (a and b):

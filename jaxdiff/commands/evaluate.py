@@ -86,7 +86,7 @@ def prepare(
       most: images of a split that are looked at, drawn at random where it has more.
       real: a split of whose images as many as there would be samples are measured instead.
       reuse: take the figures that are there, where they were measured so before; those of another
-        `METHOD`, commit or version are measured anew.
+        `METHOD`, commit, version or device are measured anew.
 
     Raises: ValueError, FileNotFoundError for what can't be measured, before anything is drawn.
     """
@@ -234,10 +234,16 @@ def _measured_so(before, made, of):
 
 
 def _others(before, now):
-    """The versions and the commit of a record, as far as they are not those of now."""
-    then = before['versions'] | {'commit': before['commit']}
-    this = now['versions'] | {'commit': now['commit']}
-    return ', '.join(f'{key} {old}' for key, old in then.items() if old != this.get(key))
+    """The versions, devices and commit of a record, as far as they are not those of now.
+
+    Of changes that aren't committed, '+', it is not known which they were.
+    """
+    then, this = (m['versions'] | {k: m[k] for k in ('devices', 'commit')} for m in (before, now))
+    return ', '.join(
+        f'{key} {then.get(key)}'
+        for key in {**then, **this}
+        if then.get(key) != this.get(key) or str(then.get(key)).endswith('+')
+    )
 
 
 def table(figures: dict[str, Figure]) -> str:
@@ -378,5 +384,5 @@ def _bits(job, kind):
         bits = measure(params, *map(put, (keys, batch['image'], cond)))
         found.append(np.asarray(bits)[: num - start])
     figure = interval.of_mean(np.concatenate(found))
-    as_seen = digest(kind, job.held_out.levels, asked.config.codec.to_dict())
+    as_seen = digest(kind, job.held_out.levels, asked.config.codec.dequantize)
     return figure._replace(reference=_digest(job.held_out, num), features=as_seen)

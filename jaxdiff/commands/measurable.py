@@ -1,7 +1,5 @@
 """What can be measured of a run's samples, and by what."""
 
-import math
-
 import jax
 import numpy as np
 
@@ -114,12 +112,10 @@ def check(
             raise ValueError(f'diversity of {num} images in {kinds} classes: give --num, more')
     if num < 2 * interval.GROUPS:
         raise ValueError(f'--num {num}: an interval needs {2 * interval.GROUPS} samples or more')
-    left = num - math.ceil(num / interval.GROUPS)  # without the largest group
-    if 'frechet' in chosen and min(left, references) <= of.width:
-        least = math.floor(of.width / (1 - 1 / interval.GROUPS)) + interval.GROUPS
+    if 'frechet' in chosen and min(num, references) <= of.width:
         raise ValueError(
-            f'the Fréchet distance by {of.width} features needs more samples than that, {least}, and '
-            f'as many references: got {num} and {references}'
+            f'the Fréchet distance by {of.width} features needs more samples and references than that: '
+            f'got {num} and {references}'
         )
     kinds = _classes(of, job)
     if {*chosen} & {*OF_CLASSES} and not kinds:

@@ -7,7 +7,7 @@ An experiment is a folder with `experiment.py`, whose `measure(lab)` gives its f
      "less": [["one name", "another"], …], "measured": ["kernel_distance: 500 against …", …]}
 
 Where a figure has "paper", what the paper says of the like stands beside it and is not compared.
-"less" is what is concluded: the first figure is less than the second, though tolerances be wider.
+"less" is what is concluded: the first figure is less than the second, whatever the tolerances allow.
 "measured" are the counts and references of what `evaluate` measured, as `found.json` has them; where
 they are others, figures are not compared.
 """
@@ -23,6 +23,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -202,7 +203,7 @@ def prepare(
             raise FileNotFoundError(f'{folder} is no experiment: it has no {name}')
     try:
         record = json.loads((place / EXPECTED).read_text())
-        expected, less = record['figures'], record.get('less', [])
+        expected, less, measured = (record.get(k, []) for k in ('figures', 'less', 'measured'))
         for name, figure in expected.items():
             numbers = {key: float(figure[key]) for key in ('value', 'tolerance')}
             if not (math.isfinite(numbers['value']) and 0 <= numbers['tolerance'] < math.inf):
@@ -210,17 +211,20 @@ def prepare(
             figure.update(numbers, source=str(figure['source']))
         for first, second in less:
             if not expected[first]['value'] < expected[second]['value']:
-                raise ValueError(f'"less" has {first!r} and {second!r}, which is not')
+                raise ValueError(f'"less" has {first!r} before {second!r}, which is expected below')
+        if not all(isinstance(told, str) for told in measured) or isinstance(measured, str):
+            raise ValueError('"measured" is a list of words')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{place / EXPECTED} must have figures of a value, a tolerance and a source: {error}'
+            f'{place / EXPECTED} must have figures of a value, a tolerance and a source, and in "less" pairs of their names: '
+            f'{error!r}'
         ) from error
     module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
     given = dict(os.environ), pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
     labs = [_at(lab, point) for point in _points(sweep)]
-    return Job(place.name, module, expected, less, record.get('measured', []), labs)
+    return Job(place.name, module, expected, less, measured, labs)
 
 
 def _load(path):
@@ -292,10 +296,10 @@ def run(job: Job) -> list[str]:
         ]
         print(aligned(rows, right=set(names)), flush=True)
         return paths
-    if job.measured and not job.labs[0].smoke:
-        _check_measured_alike(job)
     rows, wrong = compare(job.expected, all_found[0], job.labs[0].smoke, job.less)
     print(aligned(rows, right={'found'}), flush=True)
+    if job.measured and not job.labs[0].smoke:
+        _check_measured_alike(job)
     if not job.expected:
         print(f'nothing is expected of {job.name} yet', flush=True)
     if wrong:
@@ -317,7 +321,7 @@ def _check_measured_alike(job):
 
 
 def compare(
-    expected: dict, found: dict[str, float], smoke: bool = False, less: list[list[str]] = ()
+    expected: dict, found: dict[str, float], smoke: bool = False, less: Sequence[list[str]] = ()
 ) -> tuple[list[dict], list[str]]:
     """The rows of the table, and the names of the figures and conclusions that aren't as expected.
 
@@ -339,10 +343,8 @@ def compare(
             row[''] = 'OUT'
         rows.append(row)
     for first, second in [] if smoke else less:
-        name, apart = (
-            f'{first} < {second}',
-            found.get(second, math.nan) - found.get(first, math.nan),
-        )
+        name = f'{first} < {second}'
+        apart = found.get(second, math.nan) - found.get(first, math.nan)
         right = apart > 0
         wrong += [] if right else [name]
         row = {

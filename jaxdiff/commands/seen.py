@@ -1,5 +1,6 @@
 """Features of images: of those drawn, and of a data set's, which are kept where it lies."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
@@ -32,12 +33,17 @@ def looker(features: Features, most: int = BATCH) -> Callable[[np.ndarray], Seen
     Args:
       most: images that come at once.
     """
-
-    def see(images, params):
-        found, of = features.apply(params, images), features.log_probabilities
-        return Seen(found, of and of(params, images, found))
-
+    see = _see(features.apply, features.log_probabilities)
     return rows.of(see, features.params, block=min(most, BATCH))
+
+
+@functools.cache  # one function of the same features, and so one program
+def _see(apply, log_probabilities):
+    def see(images, params):
+        found = apply(params, images)
+        return Seen(found, log_probabilities and log_probabilities(params, images, found))
+
+    return see
 
 
 def together(parts: Iterable[Seen]) -> Seen:

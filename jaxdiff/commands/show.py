@@ -49,7 +49,8 @@ def text(file: str, made: dict) -> str:
         rows.append(('model', f'step {made["step"]} of the run itself'))
     for of in made['runs'] if 'runs' in made else [{'run': trained(made)}]:
         where = f'{of["workdir"]}, ' if 'workdir' in of else ''
-        rows.append(('run', where + _run(of['run'])))
+        if 'config' in of['run']:  # what a script draws needs no run
+            rows.append(('run', where + _run(of['run'])))
     rows += [(key, words) for key in _SHOWN if (words := _words(made.get(key)))]
     for name, guide in (made.get('guides') or {}).items():
         rows.append((name, f'{guide["workdir"]}, step {guide["step"]}, {guide["parameters"]}'))
@@ -77,6 +78,8 @@ def command(made: dict) -> list[str]:
     Words that were left out stand as '…'. What was sampled with is compared with what the run's
     folder, where it is still there, says now.
     """
+    if made['made_by'].endswith('.py'):  # a script of the repository
+        return ['python', made['made_by']]
     return ['jaxdiff', *_COMMANDS[made['made_by']](made)]
 
 

@@ -17,7 +17,7 @@ class Figure(NamedTuple):
     high: float
     count: int  # of samples
     reference: str = ''  # digest of what they were measured against; '' where against nothing
-    features: str = ''  # digest of what they were seen by, weights and preprocessing
+    features: str = ''  # digest of what they were seen by: weights, preprocessing, spread in levels
 
 
 def check_comparable(a: Figure, b: Figure) -> None:

@@ -75,7 +75,8 @@ def _from(a):
         m2, c2 = _mean_and_covariance(b)
         product = np.linalg.eigvalsh(root @ c2 @ root)
         cross = np.sqrt(np.maximum(product, 0)).sum()
-        return float(np.sum((m1 - m2) ** 2) + np.trace(c1) + np.trace(c2) - 2 * cross)
+        found = np.sum((m1 - m2) ** 2) + np.trace(c1) + np.trace(c2) - 2 * cross
+        return max(0.0, float(found))  # it is, but for rounding
 
     return to
 
@@ -87,12 +88,14 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
     twice what it should be for what is quadratic (Efron & Stein 1981), as (F) is near 0, whose variance
     is as 1/n². Which of them it is, disjoint parts of the samples tell, as they are independent:
 
-        variance = jackknife · 2 / r,    r = V(n/4) / V(n/2), within 2 … 4,
+        variance = jackknife · 2 / r,    r = ¾ V(n/4) / V(n/2), within 2 … 3,
 
-    V(n/k) being the mean over splits of the variance of (F) between the k parts of a split.
+    V(n/k) being the mean over splits of the variance of (F) between the k parts of a split. Their ratio
+    is 2 or 4, but noisy; ¾ and 3 rather leave the interval a little too wide. Of 60 samples on, Gaussian
+    or in classes, it holds 0.92 to 0.98 of the time, of heavy tails less.
 
     Args:
-      parts: the samples' moments by groups of equal size, see `interval.groups`.
+      parts: the samples' moments by `interval.GROUPS` groups of equal size, see `interval.groups`.
     """
     whole, to = _sum(parts), _from(reference)
     mean_and_covariance(whole)  # of parts it may be singular, of all it may not
@@ -100,11 +103,12 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
     without = [to(add(whole, part, -1)) for part in parts]
     apart = {2: [], 4: []}  # variances between halves, and between quarters
     for split in interval.splits():
-        quarters = [_sum(p for p, q in zip(parts, split) if q == i) for i in range(4)]
+        quarters = [_sum(p for p, q in zip(parts, split, strict=True) if q == i) for i in range(4)]
         halves = [add(*quarters[:2]), add(*quarters[2:])]
         for k, sets in ((2, halves), (4, quarters)):
             apart[k].append(np.var([to(one) for one in sets], ddof=1))
-    ratio = np.clip(np.mean(apart[4]) / np.mean(apart[2]), 2, 4) if np.mean(apart[2]) else 2.0
+    halves, quarters = np.mean(apart[2]), np.mean(apart[4])
+    ratio = np.clip(0.75 * quarters / halves, 2, 3) if halves else 2.0
     error = interval.jackknife_error(without) * float(np.sqrt(2 / ratio))
     return interval.of_square(value, error, whole.n)
 

@@ -96,11 +96,11 @@ def jackknife_error(without: Sequence[float]) -> float:
 def of_square(value: float, error: float, count: int) -> Figure:
     """A squared distance with an interval that is symmetric about its root, by `GROUPS` groups.
 
-    Near 0 the distribution has a long tail, which the root's has not. Of a value far below its error the
-    interval ends at the error.
+    Near 0 the distribution has a long tail, which the root's has not. Where the reach is more than four
+    times the value, the root's is kept at the root of the reach: at 0 the interval is [0, reach].
     """
     reach = error * _quantile(GROUPS - 1)
-    root = math.sqrt(max(value, 0.0))
+    root = math.sqrt(value)
     of_root = reach / (2 * max(root, math.sqrt(reach) / 2)) if reach else 0.0
     return Figure(value, max(root - of_root, 0.0) ** 2, (root + of_root) ** 2, count)
 
@@ -134,12 +134,12 @@ def halves() -> np.ndarray:
 
 
 def splits() -> np.ndarray:
-    """The quarter of each group, 0 … 3, in ten splits at random, [10, GROUPS].
+    """The quarter of each group, 0 … 3, in five splits at random, [5, GROUPS].
 
     The first two quarters are one half, the others the other.
     """
     draws = np.random.default_rng(0)
-    return np.stack([draws.permutation(GROUPS) % 4 for _ in range(10)])
+    return np.stack([draws.permutation(GROUPS) % 4 for _ in range(5)])
 
 
 def groups(n: int) -> np.ndarray:

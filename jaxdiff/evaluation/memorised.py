@@ -37,12 +37,12 @@ def usual(training: np.ndarray, held_out: np.ndarray) -> np.ndarray:
     return distance
 
 
-def copies(samples: np.ndarray, training: np.ndarray, usual: np.ndarray) -> Found:
+def copies(samples: np.ndarray, training: np.ndarray, apart: np.ndarray) -> Found:
     """Of samples and training images, [n, d] each; a model that has memorised nothing has a share of 0.01.
 
     Args:
-      usual: of held-out images, see `usual`.
+      apart: how far held-out images are, see `usual`.
     """
     row, distance = neighbours.nearest(samples, training)
-    near = distance < np.quantile(usual, RARE)
+    near = distance < np.quantile(apart, RARE)
     return Found(interval.of_share(near), row, distance)

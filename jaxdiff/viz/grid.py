@@ -62,8 +62,8 @@ def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
     Where it says that it is 'generated', IPTC's digital source type says so to other programs.
     """
     info = PngInfo()
-    info.add_text('Software', 'jaxdiff')
-    info.add_text('jaxdiff', json.dumps(made))
+    for key, words in about(made).items():
+        info.add_text(key, words)
     if made.get('generated'):
         info.add_itxt('XML:com.adobe.xmp', _XMP)
     buffer = io.BytesIO()

@@ -191,6 +191,13 @@ def test_features_are_the_same_in_whatever_folder(tmp_path, capsys):
     assert [(row['name'], row['b']['file'], row['difference']) for row in rows] == [
         ('recall[seer]', 'x.json', 0.0)
     ]
+    both = {'x.json': a['seer.json'], 'y.json': b['x.json']}  # measured before it moved, and after
+    both = write(tmp_path / 'both', evaluations=both)
+    rows = found(capsys, both, both)['figures']
+    assert {row['name']: row['difference'] for row in rows} == {
+        'recall[seer]': 0.0,
+        'recall[moved]': 0.0,
+    }
 
 
 def test_samples_are_told_apart_by_how_they_were_drawn_and_real_images_are_none(tmp_path, capsys):

@@ -10,7 +10,7 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import cli, config as configs, data
+from jaxdiff import cli, config as configs, data, manifest
 from jaxdiff.commands import evaluate, judges, sample, seen, show
 from jaxdiff.evaluation.features import named
 from jaxdiff.evaluation.figure import Figure, check_comparable
@@ -138,9 +138,9 @@ def test_what_is_seen_and_how_near_it_comes_are_measured_together(judge, tmp_pat
 
 def test_the_least_that_a_frechet_distance_needs_is_told_and_suffices(random_run, judge):
     width = judges.find(judge).width
-    least = next(n for n in range(40, 99) if n - -(-n // 20) > width)
+    least = max(40, width + 1)
     if least > 40:
-        with pytest.raises(ValueError, match='needs more samples than that'):
+        with pytest.raises(ValueError, match='needs more samples and references than that'):
             evaluate.prepare(random_run, asked(num=least - 1), ['frechet'], judge)
     job = evaluate.prepare(random_run, asked(num=least), ['frechet'], judge, overwrite=True)
     assert list(evaluate.run(job))
@@ -168,7 +168,7 @@ def test_a_folder_that_keeps_no_features_costs_no_samples(random_run, judge, mon
         ({'metrics': ['psnr']}, 'trained for a task'),
         ({'features': 'nowhere'}, 'no training run in nowhere'),
         ({'overrides': asked(num=30), 'features': 'JUDGE'}, 'needs 40 samples or more'),
-        ({'most': 10, 'features': 'JUDGE'}, 'needs more samples than that'),
+        ({'most': 10, 'features': 'JUDGE'}, 'needs more samples and references than that'),
         ({'features': 'LARGE'}, 'sees images of 16x16x1, and the samples are 8x8x1'),
         ({'split': 'no', 'features': 'JUDGE'}, 'no'),
     ],
@@ -222,20 +222,30 @@ def test_a_judge_is_the_same_in_whatever_folder(judge, tmp_path):
     assert moved.name == 'moved' and moved.digest == judges.find(judge).digest
 
 
+@pytest.fixture
+def committed(monkeypatch):
+    """As if there were no changes since a commit."""
+    monkeypatch.setattr(manifest, 'commit', lambda: 'abc')
+
+
 def test_figures_are_reused_only_where_they_are_the_same(
-    evaluated, random_run, judge, tmp_path, capsys
+    evaluated, random_run, judge, tmp_path, capsys, committed
 ):
     _, (table, path, _) = evaluated
+    record = json.loads(epath.Path(path).read_text())
+    record['made'] |= {'commit': 'abc'}
+    epath.Path(path).write_text(json.dumps(record))
     job = evaluate.prepare(random_run, asked(), features=judge, reuse=True)
     assert list(evaluate.run(job)) == [table, path]
-    record = json.loads(epath.Path(path).read_text())
     assert not capsys.readouterr().err
-    now = record['made']['commit']
-    record['made'] |= {'commit': 'of before'}
-    epath.Path(path).write_text(json.dumps(record))
-    assert not evaluate.prepare(random_run, asked(), features=judge, reuse=True).reuse
-    assert 'was measured with commit of before, and is measured anew' in capsys.readouterr().err
-    record['made'] |= {'commit': now, 'guides': {'classifier': {'step': 7}}}
+    changed = {'commit': 'abc+'}, {'devices': record['made']['devices'] | {'kind': 'other'}}
+    for change in changed:
+        older = record | {'made': record['made'] | change}
+        epath.Path(path).write_text(json.dumps(older))
+        assert not evaluate.prepare(random_run, asked(), features=judge, reuse=True).reuse
+        (key,) = change
+        assert f'measured with {key} {change[key]}, and is' in capsys.readouterr().err
+    record['made'] |= {'guides': {'classifier': {'step': 7}}}
     epath.Path(path).write_text(json.dumps(record))
     with pytest.raises(ValueError, match='other features or settings: --overwrite'):
         evaluate.prepare(random_run, asked(), features=judge, reuse=True)
@@ -426,14 +436,15 @@ def test_real_images_beside_a_tasks_model(judge, tmp_path):
     assert len(job.sampling.labels) == 385
 
 
-def test_figures_of_an_earlier_method_are_measured_anew(random_run, judge, monkeypatch):
+def test_figures_of_an_earlier_method_are_measured_anew(random_run, judge, monkeypatch, committed):
     def prepared():
         return evaluate.prepare(random_run, asked(num=44), ['kernel'], judge, reuse=True)
 
+    now = evaluate.METHOD
     monkeypatch.setattr(evaluate, 'METHOD', 0)
     list(evaluate.run(prepared()))
     assert prepared().reuse
-    monkeypatch.undo()
+    monkeypatch.setattr(evaluate, 'METHOD', now)
     assert not prepared().reuse
     list(evaluate.run(prepared()))
     assert prepared().reuse

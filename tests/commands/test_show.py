@@ -4,14 +4,16 @@ import json
 import shlex
 import shutil
 
+import matplotlib.figure
 import numpy as np
 import pytest
 import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import build, cli, config as configs
+from jaxdiff import build, cli, config as configs, manifest
 from jaxdiff.commands import export, features, noise, run as runs, show
+from jaxdiff.viz import grid
 
 
 @pytest.fixture(scope='module')
@@ -139,6 +141,14 @@ def test_what_says_nothing_is_one_line(tmp_path, capsys, name, content, message)
     assert stopped.value.code == 2
     error = capsys.readouterr().err
     assert message in error and error.count('\n') == 1
+
+
+def test_what_a_script_draws_needs_no_run(tmp_path, capsys):
+    made = {'made_by': 'experiments/ideas.py', 'content': 'schedules'} | manifest.here()
+    matplotlib.figure.Figure().savefig(tmp_path / 'x.png', metadata=grid.about(made))
+    lines = told(capsys, tmp_path / 'x.png').splitlines()
+    assert lines[0].endswith('x.png: schedules') and 'jax ' in lines[1]
+    assert lines[2].split()[1:] == ['python', 'experiments/ideas.py']
 
 
 def test_a_picture_of_another_program_says_nothing(tmp_path, capsys):

@@ -233,7 +233,10 @@ PUBLISHED = {
     ids=lambda x: x if isinstance(x, str) else '',
 )
 def test_every_config_takes_one_real_step(name, shape, changes):
-    """On stand-in images of the right shape, in a small batch; the other published ones are slow."""
+    """On stand-in images of the right shape, in a small batch; the other published ones are slow.
+
+    And a few more, after which every part of the network has a way to the loss.
+    """
     one_real_step(name, shape, changes)
 
 
@@ -249,7 +252,7 @@ def test_imagenet64_takes_one_real_step_when_narrow():
 
 
 def one_real_step(name, shape, changes):
-    soon = {'train.batch_size': '4', 'optimizer.warmup': '0'}
+    soon = {'train.batch_size': '4', 'optimizer.warmup': '0', 'optimizer.weight_decay': '0.0'}
     config = configs.load(name, [*soon.items(), *changes.items()])
     classes = 1000 if name.startswith('imagenet') else 10
     model = build.model(config, shape, 256, classes)
@@ -263,7 +266,7 @@ def one_real_step(name, shape, changes):
     loss, norm = numbers['loss'], numbers['grad_norm']
     expected = 10 if config.loss.name == 'variational' else 1  # bits, of a net that knows nothing
     assert loss == pytest.approx(expected, rel=0.4) and norm > 0
-    for _ in range(5):  # at first layers are zero that others stand behind
+    for _ in range(5):  # layers that begin at zero let no gradient through to those before them
         after, _ = step(after, batch)
     moved = jax.tree.map(lambda a, b: float(abs(a - b).max()), after.params, state.params)
     still = [jax.tree_util.keystr(k) for k, x in jax.tree.leaves_with_path(moved) if x == 0]
