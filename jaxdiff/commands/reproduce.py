@@ -210,14 +210,15 @@ def prepare(
                 raise ValueError(f'{name} is {numbers}')
             figure.update(numbers, source=str(figure['source']))
         for first, second in less:
+            if unknown := {first, second} - expected.keys():
+                raise ValueError(f'"less" names {sorted(unknown)}, which are no figures of it')
             if not expected[first]['value'] < expected[second]['value']:
                 raise ValueError(f'"less" has {first!r} before {second!r}, which is expected below')
-        if not all(isinstance(told, str) for told in measured) or isinstance(measured, str):
-            raise ValueError('"measured" is a list of words')
+        if not isinstance(measured, list):
+            raise ValueError(f'"measured" is a list, got {measured!r}')
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(
-            f'{place / EXPECTED} must have figures of a value, a tolerance and a source, and in "less" pairs of their names: '
-            f'{error!r}'
+            f'{place / EXPECTED} must have figures of a value, a tolerance and a source: {error}'
         ) from error
     module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)

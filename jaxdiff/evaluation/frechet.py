@@ -107,8 +107,8 @@ def distance(parts: list[Moments], reference: Moments) -> Figure:
         halves = [add(*quarters[:2]), add(*quarters[2:])]
         for k, sets in ((2, halves), (4, quarters)):
             apart[k].append(np.var([to(one) for one in sets], ddof=1))
-    halves, quarters = np.mean(apart[2]), np.mean(apart[4])
-    ratio = np.clip(0.75 * quarters / halves, 2, 3) if halves else 2.0
+    v = {k: np.mean(found) for k, found in apart.items()}
+    ratio = np.clip(0.75 * v[4] / v[2], 2, 3) if v[2] else 2.0
     error = interval.jackknife_error(without) * float(np.sqrt(2 / ratio))
     return interval.of_square(value, error, whole.n)
 
