@@ -365,7 +365,7 @@ def main() -> None:
     for name in args.names or kinds:
         path = FOLDER / f'{name}.png'
         made = {'made_by': 'experiments/ideas.py', 'content': name} | manifest.here()
-        kinds[name]().savefig(path, dpi=110, metadata=about(made))
+        kinds[name]().savefig(path, dpi=110, pil_kwargs={'pnginfo': about(made)})
         print(f'{path}: {kinds[name].__doc__}')
 
 

@@ -118,7 +118,9 @@ def parse(given: list[str]) -> argparse.Namespace:
     reproduce.add_argument('folder', help='such as experiments/digits_ddpm')
     reproduce.add_argument('--runs', default='runs', help="folder of the experiments' runs")
     reproduce.add_argument(
-        '--smoke', action='store_true', help='all of it in seconds, the figures being none'
+        '--smoke',
+        action='store_true',
+        help='all of it in a minute or two, tiny, to see that it runs: the figures tell nothing',
     )
     reproduce.add_argument(
         '--anew', action='store_true', help='measure again what was measured before'

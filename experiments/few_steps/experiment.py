@@ -39,7 +39,7 @@ def measure(lab):
     _, labels = whole(data.load(c.name, data_dir=c.dir))
     labels = np.random.default_rng(SEED).choice(labels, num)
     two = of_each(labels, classes)
-    judged, found, drawn = judging(run, judge), {}, {}
+    judged, found, drawn = judging(lab, run, judge), {}, {}
     for name, all_asked in asked.items():
         for n, how in all_asked.items():
             x = students.draw(case, *how, {'label': labels}, (num, *run.model.shape), SEED)
@@ -133,7 +133,7 @@ def taught(lab, run, case, teacher):
     return {n: halves[f'{n}_steps'] for n in NUMBERS}, learned
 
 
-def judging(run, judge):
+def judging(lab, run, judge):
     """(images, labels) -> kernel distance from the training images, agreement, and diversity as a share of theirs.
 
     The first two say that a sample is like its class. A blurred average of all threes is surely a
@@ -151,6 +151,7 @@ def judging(run, judge):
 
     def judged(images, labels):
         looked = look(images)
+        lab.note('all', len(images), f'{dataset.fingerprint}, {len(reference)}')
         return {
             'kernel distance': kernel.distance(looked.features, reference).value,
             'agreement': classes.agreement(looked.logp, labels).value,

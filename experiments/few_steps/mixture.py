@@ -152,7 +152,8 @@ def main() -> None:
     out = pathlib.Path(args.out)
     out.mkdir(parents=True, exist_ok=True)
     (out / 'mixture.json').write_text(json.dumps({'results': results, 'made': made}, indent=2))
-    picture(rows, other).savefig(out / 'mixture.png', dpi=90, metadata=grid.about(made))
+    about = {'pnginfo': grid.about(made)}
+    picture(rows, other).savefig(out / 'mixture.png', dpi=90, pil_kwargs=about)
     print(json.dumps(results, indent=1))
 
 

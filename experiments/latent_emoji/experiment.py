@@ -41,6 +41,9 @@ EACH, SHOWN = 4, 12  # pictures of each prompt, and names of each split in the p
 def measure(lab):
     """Trains, draws, ranks."""
     devices.use_cores(count=1)
+    from jaxdiff import data
+
+    data.load(PAIRS)  # is wanted last, and must be there
     codec = lab.train('emoji_autoencoder', 'emoji_autoencoder')
     kept = {'train.checkpoint_every': EQUAL, 'train.keep': 9}
     run = lab.train('emoji_ldm', 'emoji_ldm', codec__path=codec, **kept)
@@ -86,6 +89,7 @@ def ranked(lab, run, pixels, early):
         ranks = retrieval.ranks(score(images, names), AMONG, 0)
         for measure, f in retrieval.figures(ranks, AMONG, names).items():
             found[f'{kind}, {split}, {measure}'] = f.value
+            lab.note(measure, f.count, f.reference)
             print(
                 f'{kind}, {split}, {measure}: {f.value:.3f} [{f.low:.3f}, {f.high:.3f}]', flush=True
             )

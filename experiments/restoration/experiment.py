@@ -31,6 +31,8 @@ SHOWN = 6  # images of each task in the picture
 def measure(lab):
     """Trains, restores, measures, draws."""
     devices.use_cores()
+    from jaxdiff.data.fingerprint import digest
+
     prior = lab.train('fashion_mnist', 'fashion_mnist')
     runs = {
         task: lab.train(f'restore_{task}', 'restoration', task=task, **settings)
@@ -57,6 +59,7 @@ def measure(lab):
                 if method == 'pigdm':
                     measured = one['job'].start.given
         num = len(trained['samples'])
+        lab.note(task, num, digest(whole[:num].tobytes()))
         name, plain = obvious(task, degraded, whole[:num], shown[:num], measured)
         for way, samples in {name: plain[:, None], **found}.items():
             near = nearness(whole[:num], samples)

@@ -57,7 +57,8 @@ def main() -> None:
     made |= {'cores': len(os.sched_getaffinity(0))} | manifest.here()
     record = {'found': [json.loads(p) | f for p, f in found.items()], 'made': made}
     (args.out / 'growth.json').write_text(json.dumps(record, indent=1) + '\n')
-    picture(record['found']).savefig(args.out / 'growth.png', dpi=100, metadata=grid.about(made))
+    about = {'pnginfo': grid.about(made)}
+    picture(record['found']).savefig(args.out / 'growth.png', dpi=100, pil_kwargs=about)
 
 
 def measure(point: dict) -> dict:

@@ -59,7 +59,8 @@ def main() -> None:
     made['versions'] |= peers()
     out = args.out / 'speed'
     out.with_suffix('.json').write_text(json.dumps({'found': found, 'made': made}, indent=1) + '\n')
-    picture(found).savefig(out.with_suffix('.png'), dpi=100, metadata=grid.about(made))
+    about = {'pnginfo': grid.about(made)}
+    picture(found).savefig(out.with_suffix('.png'), dpi=100, pil_kwargs=about)
     readme = args.out / 'README.md'
     if readme.exists() and not args.only:
         before, _, rest = readme.read_text().partition('<!-- table -->')

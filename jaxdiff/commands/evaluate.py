@@ -35,7 +35,7 @@ from jaxdiff.evaluation.figure import Figure
 from jaxdiff.evaluation.images import psnr, ssim
 from jaxdiff.viz import grid
 
-METHOD = 4  # counts up where the same request has another figure: no figures before are reused
+METHOD = 5  # counts up where the same request has another figure: no figures before are reused
 _BITS = 'bits_per_dim'
 _SHOWN = 32  # samples in the picture, those nearest to a training image
 
@@ -54,6 +54,15 @@ class Job(NamedTuple):
     most: int  # images of a data set that are looked at
     out: epath.Path
     reuse: bool
+
+
+class Drawn(NamedTuple):
+    """What is known of samples once they are drawn."""
+
+    samples: np.ndarray | None  # themselves, where each is compared with a whole image
+    looked: seen.Seen | None  # what they are seen as
+    distance: np.ndarray | None  # of each to the nearest training image, [n]
+    closest: list[np.ndarray] | None  # of those nearest to one: distances, its rows, and samples
 
 
 def prepare(
@@ -140,9 +149,11 @@ def prepare(
     if {*chosen} & {*OF_DATA} and len(test.source) < 2:
         raise ValueError(f'--held-out {held_out}: an interval needs two images or more')
     if 'copies' in chosen:
-        chosen = measurable.without_copies(chosen, metrics, training, test, taken, held_out)
+        given = training, test, most, taken, held_out
+        chosen = measurable.without_copies(chosen, metrics, *given)
     sets = {'training': training, 'held_out': test, 'reference': reference, 'real': taken}
     job.made['against'] = {name: dataset and dataset.fingerprint for name, dataset in sets.items()}
+    job.made['against']['classes'] = job.labels is not None
     measurable.check(job, chosen, of, min(most, len(reference.source)), training)
     name = f'real_{real}_num{num}' if taken else job.out.name.removeprefix('samples_')
     name += _suffix(of, metrics and chosen, split, held_out, most)
@@ -182,7 +193,7 @@ def run(job: Job) -> Iterator[str]:
         yield str(job.out)
         return
     took, found = {'sampling': 0.0, 'features': 0.0, 'metrics': 0.0}, {}
-    began, shown = time.monotonic(), None
+    began, near, shown = time.monotonic(), None, None
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
         reference = _timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
     if 'copies' in job.metrics:
@@ -190,16 +201,16 @@ def run(job: Job) -> Iterator[str]:
             _timed(took, 'features', seen.of_data, job.features, dataset, job.most)
             for dataset in (job.training, job.held_out)
         )
-        usual = _timed(took, 'metrics', memorised.usual, training, held_out)
+        usual = _timed(took, 'metrics', _usual, job, training, held_out)
+        near = neighbours.nearest(training)
     if {*job.metrics} - {*OF_DATA}:
-        samples, looked = _drawn(job, took)
+        drawn = _drawn(job, took, near)
     if {*job.metrics} & {*OF_PAIRS}:
-        found |= _timed(took, 'metrics', _of_pairs, job, samples)
+        found |= _timed(took, 'metrics', _of_pairs, job, drawn.samples)
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
-        found |= _timed(took, 'metrics', _of_features, job, looked, reference)
+        found |= _timed(took, 'metrics', _of_features, job, drawn.looked, reference)
         if 'copies' in job.metrics:
-            copied = _timed(took, 'metrics', memorised.copies, looked.features, training, usual)
-            found['copies'], shown = _copies(job, samples, copied, len(training), len(held_out))
+            found['copies'], shown = _copies(job, drawn, usual, len(training), len(held_out))
     for kind in OF_DATA:
         if kind in job.metrics:
             found[f'{_BITS}_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
@@ -267,37 +278,63 @@ def _timed(took, name, f, *given):
     return result
 
 
-def _drawn(job, took):
-    """The samples, where more than features are asked for, and what they are seen as."""
-    if job.real:
-        samples = seen.images(job.real, seen.some(job.real, job.sampling.config.sample.num))
-        return samples, _timed(took, 'features', seen.looker(job.features), samples)
-    asked, c = job.sampling, job.sampling.config.sample
-    draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
-    batches = sampling.draw_all(
-        draw,
-        asked.model,
-        asked.params,
-        asked.cond,
-        asked.seed,
-        c.num,
-        c.batch_size,
-        asked.away,
-        asked.given,
-    )
-    look, samples, looked = job.features and seen.looker(job.features, c.batch_size), [], []
-    keep = {*job.metrics} & {'copies', *OF_PAIRS}
-    with tqdm(total=c.num, unit='sample', dynamic_ncols=True) as bar:
-        while True:
-            part = _timed(took, 'sampling', next, batches, None)
-            if part is None:
-                samples = np.concatenate(samples) if keep else None
-                return samples, looked and seen.together(looked)
-            if keep:
+def _usual(job, training, held_out):
+    try:
+        return memorised.usual(training, held_out)
+    except ValueError as error:
+        raise OSError(
+            f'--held-out {job.sampling.made["evaluated"]["held_out"]}: {error}'
+        ) from error
+
+
+def _drawn(job, took, near):
+    """Draws the samples, of which what isn't needed any more is let go.
+
+    Args:
+      near: features [n, d] -> the nearest training image of each, where that is asked for.
+    """
+    num, most = job.sampling.config.sample.num, _most(job)
+    look = job.features and seen.looker(job.features, most)
+    pairs = {*job.metrics} & {*OF_PAIRS}
+    samples, looked, distances, closest = [], [], [], None
+    parts = _parts(job, num)
+    with tqdm(total=num, unit='sample', dynamic_ncols=True) as bar:
+        while (part := _timed(took, 'sampling', next, parts, None)) is not None:
+            if pairs:
                 samples.append(part)
             if look:
                 looked.append(_timed(took, 'features', look, part))
+            if near:
+                row, distance = _timed(took, 'metrics', near, looked[-1].features)
+                distances.append(distance)
+                closest = _closest(closest, [distance, row, part])
             bar.update(len(part))
+    whole = lambda parts: np.concatenate(parts) if parts else None
+    return Drawn(whole(samples), looked and seen.together(looked), whole(distances), closest)
+
+
+def _most(job):
+    """Samples that come at once."""
+    return seen.BATCH if job.real else job.sampling.config.sample.batch_size
+
+
+def _parts(job, num):
+    """The samples, or real images in their place, some at a time."""
+    if job.real:
+        rows, most = seen.some(job.real, num), _most(job)
+        yield from (seen.images(job.real, rows[i : i + most]) for i in range(0, num, most))
+        return
+    asked = job.sampling
+    draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
+    drawn_by = draw, asked.model, asked.params, asked.cond, asked.seed
+    yield from sampling.draw_all(*drawn_by, num, _most(job), asked.away, asked.given)
+
+
+def _closest(known, more):
+    """Of [distances, rows, samples] those of the least distances, the least first."""
+    both = [np.concatenate(parts) for parts in zip(known, more)] if known else more
+    order = np.argsort(both[0], kind='stable')[:_SHOWN]
+    return [x[order] for x in both]
 
 
 def _of_pairs(job, samples):
@@ -347,7 +384,11 @@ def _of_features(job, looked, reference):
         found[named(name, job.features)] = figure._replace(reference=classes_of)
     if 'score' in job.metrics:  # which needs no labels
         found[named('score', job.features)] = classes.score(looked.logp)
-    return {name: f._replace(features=job.features.digest) for name, f in found.items()}
+    seen_by = job.features.digest
+    if job.sampling.model.task and not job.real:  # of images that were made from these
+        task = digest(job.task)
+        found = {k: f._replace(reference=f'{f.reference} {task}'.strip()) for k, f in found.items()}
+    return {name: figure._replace(features=seen_by) for name, figure in found.items()}
 
 
 def _digest(dataset, num):
@@ -355,13 +396,14 @@ def _digest(dataset, num):
     return f'{dataset.fingerprint}, {num} of {len(dataset.source)}'
 
 
-def _copies(job, samples, found, *counts):
+def _copies(job, drawn, usual, *counts):
     """The figure, and the samples that come nearest to a training image to the right of it."""
-    order = np.argsort(found.distance)[:_SHOWN]
-    beside = seen.images(job.training, seen.some(job.training, counts[0])[found.nearest[order]])
+    _, near, samples = drawn.closest
+    beside = seen.images(job.training, seen.some(job.training, counts[0])[near])
     reference = '; '.join(map(_digest, (job.training, job.held_out), counts))
-    figure = found.copies._replace(reference=reference, features=job.features.digest)
-    return figure, written.beside((beside,), samples[order])
+    figure = memorised.copies(drawn.distance, usual)
+    figure = figure._replace(reference=reference, features=job.features.digest)
+    return figure, written.beside((beside,), samples)
 
 
 def _bits(job, kind):

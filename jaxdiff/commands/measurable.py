@@ -5,7 +5,7 @@ import numpy as np
 
 from jaxdiff import build, data
 from jaxdiff.commands import sample as sampling
-from jaxdiff.evaluation import interval
+from jaxdiff.evaluation import interval, memorised
 from jaxdiff.evaluation.features import Features
 from jaxdiff.evaluation.images import WINDOW
 
@@ -47,20 +47,23 @@ def without_copies(
     metrics: list[str] | None,
     training: data.Dataset,
     held_out: data.Dataset,
+    most: int,
     taken: data.Dataset | None,
     split: str,
 ) -> tuple[str, ...]:
-    """The chosen metrics, without copies where all images would be among those that these are told by.
+    """The chosen metrics, without copies where these can't be told by the held-out images.
 
     Raises: ValueError where they were asked for.
     """
     why = None
     if data.overlap(training, held_out):
         why = f'--held-out {split} has images of the training set'
+    elif (num := min(most, len(held_out.source))) < memorised.LEAST:
+        why = f'--held-out {split} has {num} images, and {memorised.LEAST} are needed'
     elif taken and (data.overlap(taken, held_out) or data.overlap(taken, training)):
         why = f'--real has images of --held-out {split} or of the training set'
     if why and metrics:
-        raise ValueError(f'copies are told by images that are neither: {why}')
+        raise ValueError(f'copies cannot be told: {why}')
     return tuple(name for name in chosen if name != 'copies') if why else chosen
 
 

@@ -8,8 +8,8 @@ An experiment is a folder with `experiment.py`, whose `measure(lab)` gives its f
 
 Where a figure has "paper", what the paper says of the like stands beside it and is not compared.
 "less" is what is concluded: the first figure is less than the second, whatever the tolerances allow.
-"measured" are the counts and references of what `evaluate` measured, as `found.json` has them; where
-they are others, figures are not compared.
+"measured" are the counts and references of what was measured, as `found.json` has them; where they are
+others, figures are not compared.
 """
 
 import importlib.util
@@ -115,10 +115,14 @@ class Lab(NamedTuple):
         figures = json.loads(pathlib.Path(path).read_text())['figures']
         figures = {name.partition('[')[0]: figure for name, figure in figures.items()}
         for name, figure in figures.items():
-            told = f'{name}: {figure["count"]} against {figure["reference"] or "nothing"}'
-            if told not in self.measured:
-                self.measured.append(told)
+            self.note(name, figure['count'], figure['reference'])
         return {name: figure['value'] for name, figure in figures.items()}
+
+    def note(self, metric: str, count: int, reference: str) -> None:
+        """Keeps by how many samples and against what a figure was measured; `evaluate` does so itself."""
+        told = f'{metric}: {count} against {reference or "nothing"}'
+        if told not in self.measured:
+            self.measured.append(told)
 
     def sample(self, workdir: str, name: str, **flags: Any) -> np.ndarray:
         """A few samples for a picture, uint8 [n, h, w, c]; `steps=50, guidance=3` are flags."""
@@ -131,7 +135,9 @@ class Lab(NamedTuple):
         """Keeps a figure of matplotlib as `name`.png; beside the experiment, if all figures are as expected."""
         place = self.out / PICTURES
         place.mkdir(exist_ok=True)
-        figure.savefig(place / f'{name}.png', dpi=100, metadata=grid.about(self.made()))
+        generated = any(axes.images for axes in figure.axes)  # more than curves
+        about = grid.about(self.made() | {'generated': generated})
+        figure.savefig(place / f'{name}.png', dpi=100, pil_kwargs={'pnginfo': about})
         print(place / f'{name}.png', flush=True)
 
     def made(self) -> dict:
@@ -222,7 +228,11 @@ def prepare(
         ) from error
     module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    given = dict(os.environ), pathlib.Path(runs), [], [], anew
+    environment = dict(os.environ)
+    if smoke:  # its time is all compiling
+        flags = '--xla_backend_optimization_level=0', environment.get('XLA_FLAGS', '')
+        environment['XLA_FLAGS'] = ' '.join(flags).strip()
+    given = environment, pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
     labs = [_at(lab, point) for point in _points(sweep)]
     return Job(place.name, module, expected, less, measured, labs)
@@ -279,7 +289,10 @@ def run(job: Job) -> list[str]:
         lab.out.mkdir(parents=True, exist_ok=True)
         for picture in (lab.out / PICTURES).glob('*.png'):  # of an experiment as it was
             picture.unlink()
-        found = {name: float(value) for name, value in job.module.measure(lab).items()}
+        try:
+            found = {name: float(value) for name, value in job.module.measure(lab).items()}
+        except (ValueError, ImportError) as error:  # what an experiment asks of the library itself
+            raise OSError(f'{job.name}: {error}') from error
         made = lab.made() | {'seconds': round(time.monotonic() - began)}
         record = {'figures': found, 'measured': lab.measured, 'made': made}
         if not found:

@@ -79,10 +79,13 @@ def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
         except OSError as error:
             print(f'warning: {error}; they are computed anew each time', file=sys.stderr)
             return looked
-    found = np.load(file, mmap_mode='r')
-    if found.shape != (num, features.width):
-        raise ValueError(f'{file} does not hold the features of this data: delete it')
-    return found
+    try:
+        found = np.load(file, mmap_mode='r')
+        if found.shape == (num, features.width):
+            return found
+    except (ValueError, EOFError):  # cut off
+        pass
+    raise OSError(f'{file} does not hold the features of this data: delete it')
 
 
 def images(dataset: data.Dataset, rows: Iterable[int]) -> np.ndarray:

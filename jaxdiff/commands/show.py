@@ -13,6 +13,7 @@ from PIL import Image
 from jaxdiff import config as configs
 from jaxdiff.configs import default
 
+_DAMAGED = OSError, ValueError, AttributeError, zipfile.BadZipFile, safetensors.SafetensorError
 _LEFT_OUT = '…'  # stands where words were left out
 
 
@@ -30,7 +31,7 @@ def read(file: str) -> dict:
         raise ValueError(f'{file}: what says how it was made ends in {", ".join(_READERS)}')
     try:
         made = _READERS[path.suffix](path)
-    except (OSError, ValueError, zipfile.BadZipFile, safetensors.SafetensorError) as error:
+    except _DAMAGED as error:
         raise ValueError(f'{file} cannot be read: {error}') from error
     if not isinstance(made, dict) or 'made_by' not in made:
         raise ValueError(
@@ -111,7 +112,9 @@ def _evaluate(made):
     for flag, words in asked.items():
         words = words if isinstance(words, list) else [words]
         out += [f'--{flag.replace("_", "-")}', *map(str, words)] if words != [None] else []
-    return [*out, *_changes(made)]
+    # Whose defaults are not the run's: 5,000 samples, by the captions of the data.
+    said = ['sample.num', *['sample.prompts'] * isinstance(made.get('prompts'), list)]
+    return [*out, *_changes(made, said)]
 
 
 def _export(made):
@@ -168,8 +171,8 @@ def _which(made):
     return out if which == 'ema' else [*out, '--ema-width', which.removeprefix('ema')]
 
 
-def _changes(made):
-    """The flags of what differs from the run, as its folder says it now."""
+def _changes(made, said=()):
+    """The flags of what differs from the run, as its folder says it now, and of what must be said."""
     config = epath.Path(made['workdir']) / 'config.json'
     stands = json.loads(config.read_text()) if config.exists() else made['run']['config']
     stands = configs.flat(configs.loads(json.dumps(stands)))
@@ -179,7 +182,7 @@ def _changes(made):
     return [
         f'--config.{key}={value}'
         for key, value in wanted.items()
-        if key in stands and _plain(stands[key]) != _plain(value)
+        if key in said or (key in stands and _plain(stands[key]) != _plain(value))
     ]
 
 

@@ -74,7 +74,8 @@ def read(given: str) -> Side:
         own = {key: model[key] for key in ('workdir', 'step', 'parameters')} | own
     own['made by'] = show.made_by(origin)
     config = _flat(nested) | {k: _plain(v) for k, v in origin.get('changed', {}).items()}
-    return Side(given, config, _made(trained) | own, [], [], [], origin)
+    figures = _measured(place) if place.suffix == '.json' and 'evaluated' in origin else []
+    return Side(given, config, _made(trained) | own, [], [], figures, origin)
 
 
 def _of_run(given, folder):

@@ -11,5 +11,6 @@ def digest(*parts: Any) -> str:
     total = hashlib.sha256()
     for part in parts:
         data = part if isinstance(part, bytes) else repr(part).encode()
-        total.update(len(data).to_bytes(8) + data)
+        total.update(len(data).to_bytes(8))
+        total.update(data)
     return total.hexdigest()[:16]

@@ -53,6 +53,11 @@ def known(
     return Features(name, digest(*parts), width, params, apply, log_probabilities, shape)
 
 
+def against(y: np.ndarray) -> str:
+    """The `reference` of a `Figure` that was measured against features y [m, d]."""
+    return digest(y.shape, np.ascontiguousarray(y).tobytes())
+
+
 def named(metric: str, features: Features) -> str:
     """A metric's name by these features: 'frechet_distance[mobilenet]'; by the published Inception's 'FID'."""
     if metric == 'frechet_distance' and features.fid:

@@ -17,7 +17,9 @@ class Figure(NamedTuple):
     high: float
     count: int  # of samples
     reference: str = ''  # digest of what they were measured against; '' where against nothing
-    features: str = ''  # digest of what they were seen by: weights, preprocessing, spread in levels
+    # Digest of what they were seen by: weights, preprocessing, spread in levels. A metric is given
+    # features and cannot know it; `evaluate` does.
+    features: str = ''
 
 
 def check_comparable(a: Figure, b: Figure) -> None:

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 
 from jaxdiff.evaluation import interval
+from jaxdiff.evaluation.features import against
 from jaxdiff.evaluation.figure import Figure
 
 _BLOCK = 16_384  # rows that are taken to float64 at once
@@ -120,4 +121,5 @@ def _sum(parts):
 def of(x: np.ndarray, y: np.ndarray) -> Figure:
     """(F) of features x [n, d] from those of a reference, y [m, d]."""
     group = interval.groups(len(x))
-    return distance([moments(x[group == g]) for g in range(interval.GROUPS)], moments(y))
+    found = distance([moments(x[group == g]) for g in range(interval.GROUPS)], moments(y))
+    return found._replace(reference=against(y))

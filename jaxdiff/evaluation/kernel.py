@@ -12,6 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.evaluation import interval, rows
+from jaxdiff.evaluation.features import against
 from jaxdiff.evaluation.figure import Figure
 
 
@@ -38,7 +39,7 @@ def distance(x: np.ndarray, y: np.ndarray) -> Figure:
     within, across = own.sum(), other.sum()
     value = within / (n * (n - 1)) - 2 * across / (n * m) + fixed
     without = (within - 2 * own) / ((n - 1) * (n - 2)) - 2 * (across - other) / ((n - 1) * m)
-    return interval.jackknife(value, without + fixed, n)
+    return interval.jackknife(value, without + fixed, n)._replace(reference=against(y))
 
 
 def _sums(x, y):

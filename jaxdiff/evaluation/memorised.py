@@ -1,7 +1,5 @@
 """Whether samples are copies of training images: how near the nearest one is."""
 
-from typing import NamedTuple
-
 import numpy as np
 
 from jaxdiff.evaluation import interval, neighbours
@@ -10,17 +8,8 @@ from jaxdiff.evaluation.figure import Figure
 RARE = (
     0.01  # share of held-out images that are as near to a training image as what counts as a copy
 )
+LEAST = 99  # held-out images, of which so few can be told
 _SAME = 1e-3  # of the training set's width: so near, two images are one, but for float32's rounding
-
-
-class Found(NamedTuple):
-    """Of samples against the training set."""
-
-    copies: (
-        Figure  # the share of samples nearer to a training image than all but 1 % of held-out ones
-    )
-    nearest: np.ndarray  # the row of each sample's nearest training image, [n]
-    distance: np.ndarray  # [n]
 
 
 def usual(training: np.ndarray, held_out: np.ndarray) -> np.ndarray:
@@ -28,21 +17,26 @@ def usual(training: np.ndarray, held_out: np.ndarray) -> np.ndarray:
 
     Those that are in the training set too, but for rounding, tell nothing and are left out.
 
-    Raises: ValueError where all are.
+    Raises: ValueError where fewer than `LEAST` are left.
     """
-    _, distance = neighbours.nearest(held_out, training)
+    _, distance = neighbours.nearest(training)(held_out)
     distance = distance[distance > _SAME * np.linalg.norm(training.std(0))]
-    if not len(distance):
-        raise ValueError('copies are told by held-out images, and all are in the training set')
+    if len(distance) < LEAST:
+        raise ValueError(
+            f'copies are told by {LEAST} held-out images or more that are not in the training set, got '
+            f'{len(distance)} of {len(held_out)}'
+        )
     return distance
 
 
-def copies(samples: np.ndarray, training: np.ndarray, apart: np.ndarray) -> Found:
-    """Of samples and training images, [n, d] each; a model that has memorised nothing has a share of 0.01.
+def copies(distance: np.ndarray, apart: np.ndarray) -> Figure:
+    """The share of samples nearer to a training image than all but 1 % of held-out ones.
+
+    Of a model that has memorised nothing it is 0.01, in the mean over held-out sets: of n + 1 images
+    that are alike each is as likely as any other among the (n + 1) / 100 nearest.
 
     Args:
+      distance: of each sample to the nearest training image, [n].
       apart: how far held-out images are, see `usual`.
     """
-    row, distance = neighbours.nearest(samples, training)
-    near = distance < np.quantile(apart, RARE)
-    return Found(interval.of_share(near), row, distance)
+    return interval.of_share(distance < np.quantile(apart, RARE, method='weibull'))

@@ -12,12 +12,14 @@ References:
 """
 
 import functools
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 from jaxdiff.evaluation import interval, rows
+from jaxdiff.evaluation.features import against
 from jaxdiff.evaluation.figure import Figure
 
 
@@ -31,7 +33,7 @@ def precision_recall(x: np.ndarray, y: np.ndarray, k: int = 3) -> dict[str, Figu
     precision = interval.of_share(_inside(x, y, radii(y, k)) > 0)
     whole, *halves = _recalls(x, y, k)
     recall = interval.of_edge(interval.by_halves(whole, halves, len(x), (0.0, 1.0)))
-    return {'precision': precision, 'recall': recall}
+    return _against(y, {'precision': precision, 'recall': recall})
 
 
 def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figure]:
@@ -43,7 +45,7 @@ def density_coverage(x: np.ndarray, y: np.ndarray, k: int = 5) -> dict[str, Figu
     count = covered.sum(1)
     without = [np.mean(count - covered[:, g] > 0) for g in range(interval.GROUPS)]
     coverage = interval.jackknife(np.mean(count > 0), without, len(x), (0.0, 1.0))
-    return {'density': density, 'coverage': interval.of_edge(coverage)}
+    return _against(y, {'density': density, 'coverage': interval.of_edge(coverage)})
 
 
 def radii(y: np.ndarray, k: int) -> np.ndarray:
@@ -51,9 +53,14 @@ def radii(y: np.ndarray, k: int) -> np.ndarray:
     return rows.of(_smallest(k + 1), y)(y)[:, k]
 
 
-def nearest(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of each of x [n, d] the nearest of y [m, d]: its row and distance, [n] each."""
-    return rows.of(_first, y)(x)
+def nearest(y: np.ndarray) -> Callable[[np.ndarray], tuple[np.ndarray, np.ndarray]]:
+    """x [n, d] -> of each the nearest of y [m, d]: its row and distance, [n] each."""
+    return rows.of(_first, y)
+
+
+def _against(y, figures):
+    reference = against(y)
+    return {name: figure._replace(reference=reference) for name, figure in figures.items()}
 
 
 def _check(x, y, k):

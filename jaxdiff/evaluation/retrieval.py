@@ -15,7 +15,7 @@ def ranks(scores: np.ndarray, among: int, seed: int = 0) -> np.ndarray:
     """The rank of each picture's own caption among `among`, 1 being the best, int [n].
 
     The others are drawn for each picture without replacement from those of the other pictures; of
-    equal scores the own one counts as worse.
+    equal scores the own one counts as worse, and so it does where one is not a number.
 
     Args:
       scores: [n, n], of picture i with caption j; caption i is its own, and no other is right.
@@ -30,7 +30,7 @@ def ranks(scores: np.ndarray, among: int, seed: int = 0) -> np.ndarray:
     for i, row in enumerate(scores):
         others = draws.choice(n - 1, among - 1, replace=False)
         others += others >= i
-        found[i] = 1 + np.sum(row[others] >= row[i])
+        found[i] = among - np.sum(row[others] < row[i])
     return found
 
 

@@ -20,6 +20,8 @@ def of(f: Callable[..., Any], *whole: Any, block: int | None = None) -> Callable
         a shape, rows being filled up with zeros.
       whole: what each device has all of.
       block: rows at a time; None are 1,024, or all where x has fewer.
+
+    Raises: ValueError for no rows.
     """
     devices = jax.local_devices()
     grid = Mesh(np.array(devices), ('rows',))
@@ -27,6 +29,8 @@ def of(f: Callable[..., Any], *whole: Any, block: int | None = None) -> Callable
     whole = jax.device_put(whole, same)
 
     def each(x: np.ndarray) -> Any:
+        if not len(x):
+            raise ValueError('there are no rows')
         size = -(-(block or min(BLOCK, len(x))) // len(devices)) * len(devices)
         found = []
         for i in range(0, len(x), size):

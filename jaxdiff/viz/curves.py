@@ -72,8 +72,8 @@ def _save(path, figure, labels, title, made):
         axes.grid(alpha=0.3)
     figure.suptitle(title, fontsize=10)
     buffer = io.BytesIO()
-    metadata = None if made is None else grid.about(made)
-    figure.savefig(buffer, format='png', dpi=120, metadata=metadata)
+    about = {} if made is None else {'pnginfo': grid.about(made)}
+    figure.savefig(buffer, format='png', dpi=120, pil_kwargs=about)
     path.write_bytes(buffer.getvalue())
 
 

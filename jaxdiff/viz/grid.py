@@ -51,23 +51,23 @@ def to_rgb(images: np.ndarray) -> np.ndarray:
     return np.broadcast_to(images, (*images.shape[:-1], 3))
 
 
-def about(made: dict) -> dict[str, str]:
-    """What a picture by matplotlib is saved with (`metadata`), as `save_png` does."""
-    return {'Software': 'jaxdiff', 'jaxdiff': json.dumps(made)}
+def about(made: dict) -> PngInfo:
+    """What a picture is saved with as its `pnginfo`: `made` as JSON under 'jaxdiff' in its text metadata.
 
-
-def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
-    """Writes a picture [h, w, 3]; `made` stands as JSON under 'jaxdiff' in its text metadata.
-
-    Where it says that it is 'generated', IPTC's digital source type says so to other programs.
+    Where that says that it is 'generated', IPTC's digital source type says so to other programs.
     """
     info = PngInfo()
-    for key, words in about(made).items():
+    for key, words in (('Software', 'jaxdiff'), ('jaxdiff', json.dumps(made))):
         info.add_text(key, words)
     if made.get('generated'):
         info.add_itxt('XML:com.adobe.xmp', _XMP)
+    return info
+
+
+def save_png(path: epath.Path, picture: np.ndarray, made: dict) -> None:
+    """Writes a picture [h, w, 3] with what is said `about` it."""
     buffer = io.BytesIO()
-    Image.fromarray(picture).save(buffer, 'PNG', pnginfo=info)
+    Image.fromarray(picture).save(buffer, 'PNG', pnginfo=about(made))
     path.write_bytes(buffer.getvalue())
 
 

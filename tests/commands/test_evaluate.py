@@ -10,8 +10,8 @@ import tiny
 from etils import epath
 from PIL import Image
 
-from jaxdiff import cli, config as configs, data, manifest
-from jaxdiff.commands import evaluate, judges, sample, seen, show
+from jaxdiff import build, cli, config as configs, data, manifest
+from jaxdiff.commands import diff, evaluate, judges, sample, seen, show, written
 from jaxdiff.evaluation.features import named
 from jaxdiff.evaluation.figure import Figure, check_comparable
 from jaxdiff.viz import grid
@@ -64,6 +64,17 @@ def test_all_that_apply_are_measured_and_say_by_what(evaluated):
     assert '--metrics' not in told and '--config.sample.num=60' in told
 
 
+def test_the_command_shown_has_what_the_run_says_too_where_evaluate_has_its_own_default(evaluated):
+    made = show.read(evaluated[1][1])
+    assert made['run']['config']['sample']['num'] == 10
+    made |= {'changed': {}, 'sample': made['sample'] | {'num': 10, 'prompts': ['a cat']}}
+    assert '--config.sample.num=10' in show.command(made)  # it would draw 5,000
+    asked = show.command(made | {'prompts': ['a cat']})
+    assert "--config.sample.prompts=['a cat']" in asked
+    captions = show.command(made | {'prompts': 'captions of emoji, train'})
+    assert not any('captions of' in part for part in captions)
+
+
 def test_they_are_of_the_samples_that_sample_draws(evaluated, random_run, judge, tmp_path):
     job, (_, path, _) = evaluated
     labels = [str(label) for label in job.sampling.labels]
@@ -97,29 +108,66 @@ def test_it_does_not_replace_what_is_there(evaluated, random_run, judge):
 
 
 def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_drawn(
-    random_run, judge, monkeypatch
+    random_run, judge, monkeypatch, capsys
 ):
-    job = evaluate.prepare(random_run, asked(), ['copies'], judge)
     monkeypatch.setattr(seen, 'of_data', lambda of, dataset, num: np.eye(of.width))
     monkeypatch.setattr(evaluate, '_drawn', None)
-    with pytest.raises(ValueError, match='all are in the training set'):
-        list(evaluate.run(job))
+    command = ['evaluate', '--workdir', random_run, '--features', judge, '--metrics', 'copies']
+    with pytest.raises(SystemExit) as error:
+        cli.main([*command, '--num', '40'])
+    assert error.value.code == 3
+    told = '--held-out test: copies are told by 99 held-out images or more that are not in the'
+    assert told in capsys.readouterr().err
 
 
-def test_bits_per_dimension_need_no_features(random_run):
+def test_the_nearest_training_images_stand_beside_those_nearest_to_them(random_run, judge):
+    """Of 500 of the training images, which are not the first ones."""
+    job = evaluate.prepare(random_run, asked(), ['copies'], judge, most=500)
+    training = seen.of_data(job.features, job.training, 500)
+    drawn = evaluate._drawn(job, dict.fromkeys(('sampling', 'features', 'metrics'), 0.0), None)
+    assert drawn.samples is None and drawn.closest is None
+    _, _, picture = evaluate.run(job)
+    apart = np.linalg.norm(drawn.looked.features[:, None] - training, axis=2)
+    order = np.argsort(apart.min(1))[:32]
+    rows = seen.some(job.training, 500)[apart.argmin(1)[order]]
+    whole = np.concatenate(list(evaluate._parts(job, 60)))
+    beside = seen.images(job.training, rows)
+    expected = written.beside((beside,), whole[order])
+    np.testing.assert_array_equal(np.asarray(Image.open(picture)), expected)
+
+
+def test_bits_per_dimension_need_no_features_and_are_those_of_held_out_images(random_run):
+    """Of all but the last batch of a number that is no multiple of it, by the images' own labels."""
     job = evaluate.prepare(random_run, asked(num=50), ['bound'])
     table, path = evaluate.run(job)
     figure = json.loads(epath.Path(path).read_text())['figures']['bits_per_dim_bound']
-    assert figure['count'] == 50 and figure['value'] > 0 and 'bits_per_dim_bound' in table
+    test, model = data.load('digits', split='test'), job.sampling.model
+    chosen = [test.source[int(i)] for i in seen.some(test, 50)]
+    images, labels = (np.stack([x[key] for x in chosen]) for key in ('image', 'label'))
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(0), np.arange(50))
+    measure = jax.jit(build.bits_per_dim(model, test.levels, 'bound'))
+    bits = measure(job.sampling.params, keys, images, {'label': labels})
+    assert figure['count'] == 50 and 'bits_per_dim_bound' in table
+    assert figure['value'] == pytest.approx(float(np.mean(bits)), rel=1e-4)
 
 
-def test_a_task_is_measured_by_how_near_it_comes(tmp_path):
+def test_a_task_is_measured_by_how_near_each_comes_to_its_own_image(tmp_path, monkeypatch):
+    """Where the i-th of 40 is wrong by i + 1 in one of 64 pixels."""
     config = configs.load('digits', tiny.overrides(task='denoise', degradation__noise=0.5))
     run = tiny.random_run(tmp_path / 'run', config)
     job = evaluate.prepare(run, asked(num=40), ['psnr'])
+    test = data.load('digits', split='test')
+    samples = seen.images(test, seen.some(test, 40))
+    wrong = samples[:, 0, 0, 0].astype(int)
+    samples[:, 0, 0, 0] = np.where(
+        wrong < 128, wrong + 1 + np.arange(40), wrong - 1 - np.arange(40)
+    )
+    drawn = evaluate.Drawn(samples, None, None, None)
+    monkeypatch.setattr(evaluate, '_drawn', lambda *_: drawn)
     _, path = evaluate.run(job)
     figure = json.loads(epath.Path(path).read_text())['figures']['psnr']
-    assert figure['count'] == 40 and 0 < figure['value'] < 40
+    expected = 10 * np.log10(255**2 * 64 / np.arange(1, 41) ** 2)
+    assert figure['count'] == 40 and figure['value'] == pytest.approx(expected.mean(), rel=1e-5)
 
 
 def test_what_is_seen_and_how_near_it_comes_are_measured_together(judge, tmp_path):
@@ -245,11 +293,12 @@ def test_figures_are_reused_only_where_they_are_the_same(
         assert not evaluate.prepare(random_run, asked(), features=judge, reuse=True).reuse
         (key,) = change
         assert f'measured with {key} {change[key]}, and is' in capsys.readouterr().err
-    record['made'] |= {'guides': {'classifier': {'step': 7}}}
-    epath.Path(path).write_text(json.dumps(record))
-    with pytest.raises(ValueError, match='other features or settings: --overwrite'):
-        evaluate.prepare(random_run, asked(), features=judge, reuse=True)
-    record['made'] |= {'guides': {}}
+    for key in ('guides', 'evaluated', 'against', 'sample', 'run', 'seed'):
+        was = record['made'][key]
+        other = was | {'another': 7} if isinstance(was, dict) else 7
+        epath.Path(path).write_text(json.dumps(record | {'made': record['made'] | {key: other}}))
+        with pytest.raises(ValueError, match='other features or settings: --overwrite'):
+            evaluate.prepare(random_run, asked(), features=judge, reuse=True)
     epath.Path(path).write_text(json.dumps(record))
     changes = {'model': 'classifier', 'classifier__channels': 16}
     config = configs.load('digits', tiny.overrides(**changes))
@@ -276,6 +325,34 @@ def test_real_images_are_measured_in_the_place_of_samples(random_run, judge, cap
     with pytest.raises(SystemExit):
         cli.main([*asked, '--metrics', 'bound'])
     assert '--real: bound are not all' in capsys.readouterr().err
+
+
+def test_real_images_by_class_and_without_are_other_figures(random_run, judge, tmp_path):
+    plain = configs.load('digits', tiny.overrides(net__condition=''))
+    runs = random_run, tiny.random_run(tmp_path / 'plain', plain)
+    jobs = [evaluate.prepare(run, asked(), ['diversity'], judge, real='test') for run in runs]
+    assert [job.sampling.made['against']['classes'] for job in jobs] == [True, False]
+
+
+def test_features_that_were_cut_off_are_one_line(judge, tmp_path):
+    dataset = data.load('digits')._replace(place=str(tmp_path))
+    seen.of_data(judges.find(judge), dataset, 50)
+    (file,) = tmp_path.iterdir()
+    for length in (500, 0):
+        file.write_bytes(file.read_bytes()[:length])
+        with pytest.raises(OSError, match='does not hold the features of this data: delete it'):
+            seen.of_data(judges.find(judge), dataset, 50)
+
+
+def test_two_files_of_figures_are_compared_by_them(evaluated, tmp_path):
+    path = epath.Path(evaluated[1][1])
+    record = json.loads(path.read_text())
+    record['figures']['agreement[seer]']['value'] += 0.25
+    (tmp_path / 'other.json').write_text(json.dumps(record))
+    found = diff.prepare(str(path), str(tmp_path / 'other.json')).found
+    apart = {row['name']: row['difference'] for row in found['figures']}
+    assert found['differs'] == ['figures'] and apart['agreement[seer]'] == pytest.approx(0.25)
+    assert {*apart.values()} == {0.0, apart['agreement[seer]']} and len(apart) == 10
 
 
 def test_features_of_arrays_are_kept_nowhere(judge, tmp_path, monkeypatch):
@@ -327,6 +404,7 @@ def test_neighbours_are_looked_for_among_all_of_a_sorted_set(random_run, judge, 
         ({'real': 'train+test'}, 'images of its own'),
         ({'metrics': ['copies'], 'held_out': 'train[1000:]'}, 'has images of the training set'),
         ({'metrics': ['copies'], 'real': 'test[:200]'}, '--real has images of --held-out test'),
+        ({'metrics': ['copies'], 'held_out': 'test[:98]'}, 'has 98 images, and 99 are needed'),
         ({'metrics': ['kernel'], 'most': 2}, '2 images are too few to measure against'),
     ],
 )

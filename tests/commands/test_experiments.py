@@ -5,6 +5,8 @@ Nothing is trained: each command is read and its config checked as the command i
 
 import json
 import pathlib
+import subprocess
+import sys
 
 import matplotlib
 import numpy as np
@@ -82,6 +84,19 @@ def test_what_an_experiment_asks_for_can_be_done(name, smoke, commands, tmp_path
 def test_every_experiment_can_be_begun(name, tmp_path):
     job = reproduce.prepare(str(EXPERIMENTS / name), str(tmp_path / 'runs'))
     assert job.name == name and callable(job.module.measure)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize('name', ['few_steps', 'precision', 'restoration', 'latent_emoji'])
+def test_those_that_open_the_runs_themselves_run_to_their_end(name, tmp_path):
+    command = [sys.executable, '-m', 'jaxdiff', 'reproduce', str(EXPERIMENTS / name), '--smoke']
+    done = subprocess.run([*command, '--runs', tmp_path], capture_output=True, text=True)
+    if 'jaxdiff prepare' in done.stderr:
+        pytest.skip(done.stderr.splitlines()[-1])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert json.loads((tmp_path / 'smoke' / name / 'found.json').read_text())['measured']
+    for picture in (tmp_path / 'smoke' / name / 'pictures').glob('*.png'):
+        assert np.ptp(matplotlib.image.imread(picture)) > 0
 
 
 def test_every_experiment_has_an_entry_in_the_list():

@@ -9,6 +9,7 @@ import threading
 import time
 
 import pytest
+from PIL import Image
 
 from jaxdiff import cli
 from jaxdiff.commands import reproduce, show
@@ -95,6 +96,19 @@ def test_a_smoke_run_asks_for_figures_alone_and_works_elsewhere(experiment, tmp_
     (path,) = reproduce.run(prepare(folder, tmp_path, smoke=True))
     assert pathlib.Path('smoke', 'some') == pathlib.Path(path).parent.relative_to(tmp_path / 'runs')
     assert json.loads(open(path).read())['figures']['two'] == 3.0
+
+
+def test_a_smoke_run_compiles_in_haste_and_what_the_user_sets_stands(experiment, monkeypatch):
+    monkeypatch.setenv('XLA_FLAGS', '--xla_backend_optimization_level=1')
+    flags = [prepare(experiment(), smoke=s).labs[0].environment['XLA_FLAGS'] for s in (True, False)]
+    assert flags[0].split() == [f'--xla_backend_optimization_level={level}' for level in (0, 1)]
+    assert flags[1] == '--xla_backend_optimization_level=1'
+
+
+def test_what_an_experiment_asks_of_the_library_in_vain_is_one_line(experiment, tmp_path):
+    folder = experiment("def measure(lab):\n    raise ValueError('no such data')\n")
+    with pytest.raises(OSError, match='some: no such data'):
+        reproduce.run(prepare(folder, tmp_path))
 
 
 def test_commands_are_run_and_shown_and_one_that_fails_ends_it(experiment, tmp_path, capfd):
@@ -302,6 +316,9 @@ def measure(lab):
     os.environ['XLA_FLAGS'] = 'changed'
     assert lab.environment.get('XLA_FLAGS') != 'changed'
     lab.show(matplotlib.figure.Figure(), 'picture')
+    figure = matplotlib.figure.Figure()
+    figure.subplots().imshow([[0.0]])
+    lab.show(figure, 'drawn')
     return {'one': float(os.environ['SOME_ONE'])}
 """
     monkeypatch.setenv('XLA_FLAGS', 'before')
@@ -316,3 +333,8 @@ def measure(lab):
     picture = str(pathlib.Path(folder, 'picture.png'))
     told = show.text(picture, show.read(picture))
     assert 'made by  jaxdiff reproduce, jaxdiff' in told and f'jaxdiff reproduce {folder}' in told
+    for name, generated in (('picture', False), ('drawn', True)):
+        with Image.open(pathlib.Path(folder, f'{name}.png')) as image:
+            assert (
+                'trainedAlgorithmicMedia' in image.text.get('XML:com.adobe.xmp', '')
+            ) is generated

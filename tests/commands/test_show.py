@@ -129,6 +129,7 @@ def test_a_training_grids_command_has_its_whole_config():
         ('a.npz', b'broken', 'cannot be read'),
         ('a.safetensors', b'broken', 'cannot be read'),
         ('a.json', b'{', 'cannot be read'),
+        ('a.json', b'[]', 'cannot be read'),
         ('b.json', b'{}', 'does not say how it was made'),
         ('missing.png', None, 'there is no file'),
     ],
@@ -145,7 +146,7 @@ def test_what_says_nothing_is_one_line(tmp_path, capsys, name, content, message)
 
 def test_what_a_script_draws_needs_no_run(tmp_path, capsys):
     made = {'made_by': 'experiments/ideas.py', 'content': 'schedules'} | manifest.here()
-    matplotlib.figure.Figure().savefig(tmp_path / 'x.png', metadata=grid.about(made))
+    matplotlib.figure.Figure().savefig(tmp_path / 'x.png', pil_kwargs={'pnginfo': grid.about(made)})
     lines = told(capsys, tmp_path / 'x.png').splitlines()
     assert lines[0].endswith('x.png: schedules') and 'jax ' in lines[1]
     assert lines[2].split()[1:] == ['python', 'experiments/ideas.py']

@@ -152,13 +152,20 @@ def test_diversity_without_a_sample_is_that_of_the_others():
 def test_copies_are_found_and_new_images_are_not():
     draws = np.random.default_rng(0)
     training, held_out, new = (draws.normal(size=(n, 5)) for n in (2000, 2000, 1000))
-    usual = memorised.usual(training, held_out)
-    found = memorised.copies(new, training, usual)
-    assert found.copies.low < 0.02
+    usual, nearest = memorised.usual(training, held_out), neighbours.nearest(training)
+    found = memorised.copies(nearest(new)[1], usual)
+    assert found.low <= memorised.RARE <= found.high
     rows = draws.integers(2000, size=300)
-    found = memorised.copies(training[rows] + 1e-4, training, usual)
-    assert found.copies.value == 1
-    np.testing.assert_array_equal(found.nearest, rows)
+    row, distance = nearest(training[rows] + 1e-4)
+    assert memorised.copies(distance, usual).value == 1
+    np.testing.assert_array_equal(row, rows)
+
+
+@pytest.mark.parametrize('n', [memorised.LEAST, 150, 355])
+def test_what_has_memorised_nothing_has_one_copy_in_a_hundred_by_however_few_held_out(n):
+    draws, new = np.random.default_rng(n), np.linspace(0, 1, 10_001)  # of uniform ones
+    shares = [memorised.copies(new, draws.uniform(size=n)).value for _ in range(1000)]
+    assert abs(np.mean(shares) - 0.01) < 4 * np.std(shares) / np.sqrt(1000)
 
 
 def test_copies_are_found_though_held_out_images_are_in_the_training_set_too():
@@ -167,9 +174,29 @@ def test_copies_are_found_though_held_out_images_are_in_the_training_set_too():
     rows = draws.integers(2000, size=300)
     leaked = memorised.usual(training, np.concatenate([held_out, training[:100]]))
     np.testing.assert_allclose(leaked, memorised.usual(training, held_out), rtol=1e-6)
-    assert memorised.copies(training[rows], training, leaked).copies.value == 1
-    with pytest.raises(ValueError, match='all are in the training set'):
+    assert memorised.copies(neighbours.nearest(training)(training[rows])[1], leaked).value == 1
+    with pytest.raises(ValueError, match='99 held-out images or more .* got 0 of 100'):
         memorised.usual(training, training[:100])
+    with pytest.raises(ValueError, match='got 98 of 98'):
+        memorised.usual(training, held_out[:98])
+
+
+def test_each_metric_says_what_it_was_measured_against():
+    x, *references = (np.random.default_rng(i).normal(size=(50, 3)) for i in range(3))
+    metrics = {
+        'frechet': lambda x, y: {'': frechet.of(x, y)},
+        'kernel': lambda x, y: {'': kernel.distance(x, y)},
+        'precision': neighbours.precision_recall,
+        'density': neighbours.density_coverage,
+    }
+    for measure in metrics.values():
+        one, again, other = (
+            measure(x, y) for y in (references[0], references[0].copy(), references[1])
+        )
+        for name in one:
+            figure.check_comparable(one[name], again[name])
+            with pytest.raises(ValueError, match='against different references'):
+                figure.check_comparable(one[name], other[name])
 
 
 def test_figures_of_other_counts_references_and_features_are_not_compared():

@@ -11,6 +11,7 @@ def test_a_perfect_scorer_ranks_its_own_first_and_a_useless_one_last():
     assert (retrieval.ranks(own, 5) == 1).all()
     assert (retrieval.ranks(-own, 5) == 5).all()
     assert (retrieval.ranks(np.zeros((7, 7)), 5) == 5).all()  # of equals it is the worst
+    assert (retrieval.ranks(np.full((7, 7), np.nan), 5) == 5).all()
 
 
 def test_the_rank_among_all_counts_the_better_ones():

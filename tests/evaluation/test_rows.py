@@ -23,3 +23,8 @@ def test_each_row_is_computed_once_by_one_of_all_devices(n, block):
     assert found['none'] is None
     assert len(shapes) == 1  # one program
     assert shapes[0][0] == -(-(block or min(n, 1024)) // len(jax.devices()))
+
+
+def test_no_rows_are_refused():
+    with pytest.raises(ValueError, match='there are no rows'):
+        rows.of(np.sum)(np.zeros((0, 3)))
