@@ -120,7 +120,7 @@ def parse(given: list[str]) -> argparse.Namespace:
     reproduce.add_argument(
         '--smoke',
         action='store_true',
-        help='all of it in a minute or two, tiny, to see that it runs: the figures tell nothing',
+        help='all of it in a minute or two, tiny, to see that it runs; the figures tell nothing',
     )
     reproduce.add_argument(
         '--anew', action='store_true', help='measure again what was measured before'

@@ -153,6 +153,8 @@ def _evaluate(args):
 def _reproduce(args):
     from jaxdiff.commands import reproduce
 
+    if args.smoke:
+        devices.compile_in_haste()
     job = reproduce.prepare(args.folder, args.runs, args.smoke, args.sweep, args.anew)
     return lambda: reproduce.run(job)
 

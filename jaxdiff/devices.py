@@ -57,6 +57,15 @@ def use_cores(batch_size: int | None = None, parts: int = 1, count: int | None =
     os.environ['NPROC'] = str(max(least, int(os.environ.get('NPROC') or 1)))
 
 
+def compile_in_haste() -> None:
+    """Lets XLA optimise nothing, for programs that take longer to compile than to run.
+
+    By an environment variable, before jax is imported; what the user's own XLA_FLAGS say of it stands.
+    """
+    flags = '--xla_backend_optimization_level=0', os.environ.get('XLA_FLAGS', '')
+    os.environ['XLA_FLAGS'] = ' '.join(flags).strip()
+
+
 def keep_programs() -> None:
     """Keeps compiled programs for the next process, 4 GiB of them, by environment variables.
 

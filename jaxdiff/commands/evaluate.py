@@ -202,15 +202,16 @@ def run(job: Job) -> Iterator[str]:
             for dataset in (job.training, job.held_out)
         )
         usual = _timed(took, 'metrics', _usual, job, training, held_out)
-        near = neighbours.nearest(training)
+        near = None if usual is None else neighbours.nearest(training)
     if {*job.metrics} - {*OF_DATA}:
         drawn = _drawn(job, took, near)
     if {*job.metrics} & {*OF_PAIRS}:
         found |= _timed(took, 'metrics', _of_pairs, job, drawn.samples)
     if {*job.metrics} & {*OF_FEATURES, *OF_CLASSES}:
         found |= _timed(took, 'metrics', _of_features, job, drawn.looked, reference)
-        if 'copies' in job.metrics:
+        if near:
             found['copies'], shown = _copies(job, drawn, usual, len(training), len(held_out))
+        found = {name: _restored(job, figure) for name, figure in found.items()}
     for kind in OF_DATA:
         if kind in job.metrics:
             found[f'{_BITS}_{kind}'] = _timed(took, 'metrics', _bits, job, kind)
@@ -279,12 +280,15 @@ def _timed(took, name, f, *given):
 
 
 def _usual(job, training, held_out):
+    """How far held-out images are; None where they tell no copies, and these were not asked for by name."""
+    asked = job.sampling.made['evaluated']
     try:
         return memorised.usual(training, held_out)
     except ValueError as error:
-        raise OSError(
-            f'--held-out {job.sampling.made["evaluated"]["held_out"]}: {error}'
-        ) from error
+        why = f'--held-out {asked["held_out"]}: {error}'
+        if asked['metrics']:
+            raise OSError(why) from error
+        print(f'warning: without copies, {why}', file=sys.stderr)
 
 
 def _drawn(job, took, near):
@@ -297,9 +301,9 @@ def _drawn(job, took, near):
     look = job.features and seen.looker(job.features, most)
     pairs = {*job.metrics} & {*OF_PAIRS}
     samples, looked, distances, closest = [], [], [], None
-    parts = _parts(job, num)
+    parts, drawing = _parts(job, num), 'features' if job.real else 'sampling'
     with tqdm(total=num, unit='sample', dynamic_ncols=True) as bar:
-        while (part := _timed(took, 'sampling', next, parts, None)) is not None:
+        while (part := _timed(took, drawing, next, parts, None)) is not None:
             if pairs:
                 samples.append(part)
             if look:
@@ -310,7 +314,8 @@ def _drawn(job, took, near):
                 closest = _closest(closest, [distance, row, part])
             bar.update(len(part))
     whole = lambda parts: np.concatenate(parts) if parts else None
-    return Drawn(whole(samples), looked and seen.together(looked), whole(distances), closest)
+    looked = seen.together(looked) if looked else None
+    return Drawn(whole(samples), looked, whole(distances), closest)
 
 
 def _most(job):
@@ -384,11 +389,14 @@ def _of_features(job, looked, reference):
         found[named(name, job.features)] = figure._replace(reference=classes_of)
     if 'score' in job.metrics:  # which needs no labels
         found[named('score', job.features)] = classes.score(looked.logp)
-    seen_by = job.features.digest
-    if job.sampling.model.task and not job.real:  # of images that were made from these
-        task = digest(job.task)
-        found = {k: f._replace(reference=f'{f.reference} {task}'.strip()) for k, f in found.items()}
-    return {name: figure._replace(features=seen_by) for name, figure in found.items()}
+    return {name: figure._replace(features=job.features.digest) for name, figure in found.items()}
+
+
+def _restored(job, figure):
+    """A figure of samples that were made from other images, if they were, with what these are."""
+    if not job.sampling.model.task or job.real or not figure.features:
+        return figure
+    return figure._replace(reference=f'{figure.reference} {digest(job.task)}'.strip())
 
 
 def _digest(dataset, num):

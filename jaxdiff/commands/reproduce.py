@@ -228,11 +228,7 @@ def prepare(
         ) from error
     module = _load(place / EXPERIMENT)
     where = pathlib.Path(runs) / 'smoke' if smoke else pathlib.Path(runs)
-    environment = dict(os.environ)
-    if smoke:  # its time is all compiling
-        flags = '--xla_backend_optimization_level=0', environment.get('XLA_FLAGS', '')
-        environment['XLA_FLAGS'] = ' '.join(flags).strip()
-    given = environment, pathlib.Path(runs), [], [], anew
+    given = dict(os.environ), pathlib.Path(runs), [], [], anew
     lab = Lab(place, where, where / place.name, smoke, *given)
     labs = [_at(lab, point) for point in _points(sweep)]
     return Job(place.name, module, expected, less, measured, labs)
@@ -281,7 +277,8 @@ def run(job: Job) -> list[str]:
     Of a sweep the table has a row for each point, and nothing is compared.
 
     Raises:
-      OSError: a command that failed, or figures that fell out of their tolerance.
+      OSError: a command that failed, what the library refused, or figures that fell out of their
+        tolerance.
     """
     all_found, paths = [], []
     for lab in job.labs:

@@ -30,7 +30,7 @@ _LEFT_OUT = (
 
 
 class Measured(NamedTuple):
-    """A figure of a run's folder."""
+    """A figure that was measured of a run."""
 
     name: str
     step: int

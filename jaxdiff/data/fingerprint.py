@@ -7,10 +7,10 @@ CONTENT_BYTES = 64 * 2**20  # larger sets are known by their files' names and si
 
 
 def digest(*parts: Any) -> str:
-    """16 hexadecimal digits of SHA-256 over the parts, bytes or values with a faithful repr."""
+    """16 hexadecimal digits of SHA-256 over the parts, bytes, views of them, or values with a faithful repr."""
     total = hashlib.sha256()
     for part in parts:
-        data = part if isinstance(part, bytes) else repr(part).encode()
+        data = part if isinstance(part, (bytes, memoryview)) else repr(part).encode()
         total.update(len(data).to_bytes(8))
         total.update(data)
     return total.hexdigest()[:16]

@@ -55,7 +55,7 @@ def known(
 
 def against(y: np.ndarray) -> str:
     """The `reference` of a `Figure` that was measured against features y [m, d]."""
-    return digest(y.shape, np.ascontiguousarray(y).tobytes())
+    return digest(y.shape, memoryview(np.ascontiguousarray(y)).cast('B'))
 
 
 def named(metric: str, features: Features) -> str:

@@ -67,12 +67,11 @@ def test_all_that_apply_are_measured_and_say_by_what(evaluated):
 def test_the_command_shown_has_what_the_run_says_too_where_evaluate_has_its_own_default(evaluated):
     made = show.read(evaluated[1][1])
     assert made['run']['config']['sample']['num'] == 10
-    made |= {'changed': {}, 'sample': made['sample'] | {'num': 10, 'prompts': ['a cat']}}
+    made |= {'changed': {}, 'sample': made['sample'] | {'num': 10}}
     assert '--config.sample.num=10' in show.command(made)  # it would draw 5,000
-    asked = show.command(made | {'prompts': ['a cat']})
-    assert "--config.sample.prompts=['a cat']" in asked
-    captions = show.command(made | {'prompts': 'captions of emoji, train'})
-    assert not any('captions of' in part for part in captions)
+    prompts = f'--config.sample.prompts={made["sample"]["prompts"]}'  # as the run has them
+    assert prompts in show.command(made | {'prompts': ['a cat']})
+    assert prompts not in show.command(made | {'prompts': 'captions of emoji, train'})
 
 
 def test_they_are_of_the_samples_that_sample_draws(evaluated, random_run, judge, tmp_path):
@@ -118,6 +117,9 @@ def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_draw
     assert error.value.code == 3
     told = '--held-out test: copies are told by 99 held-out images or more that are not in the'
     assert told in capsys.readouterr().err
+    job = evaluate.prepare(random_run, asked(num=41), features=judge)
+    assert evaluate._usual(job, np.eye(4), np.eye(4)) is None
+    assert f'warning: without copies, {told}' in capsys.readouterr().err
 
 
 def test_the_nearest_training_images_stand_beside_those_nearest_to_them(random_run, judge):
@@ -177,6 +179,10 @@ def test_what_is_seen_and_how_near_it_comes_are_measured_together(judge, tmp_pat
     assert {*evaluate.prepare(run, asked()).metrics} == near
     metrics = evaluate.prepare(run, asked(), features=judge).metrics
     assert near | {'kernel', 'agreement'} < {*metrics} and 'ssim' not in metrics
+    job = evaluate.prepare(run, asked(num=40), ['kernel', 'copies', 'psnr'], judge)
+    figures = json.loads(epath.Path(list(evaluate.run(job))[1]).read_text())['figures']
+    task, told = figures['psnr']['reference'], [f['reference'] for f in figures.values()]
+    assert len(told) == 3 and all(reference.split()[-1] == task for reference in told)
     assert not near & {*evaluate.prepare(run, asked(), features=judge, real='test').metrics}
     with pytest.raises(ValueError, match='of models of images alone, not of a task'):
         evaluate.prepare(run, asked(), ['bound'])

@@ -8,7 +8,7 @@ import pathlib
 import subprocess
 import sys
 
-import matplotlib
+import matplotlib.image
 import numpy as np
 import pytest
 
