@@ -300,7 +300,7 @@ def _drawn(job, took, near):
     num, most = job.sampling.config.sample.num, _most(job)
     look = job.features and seen.looker(job.features, most)
     pairs = {*job.metrics} & {*OF_PAIRS}
-    samples, looked, distances, closest = [], [], [], None
+    samples, looked, held, distances, closest = [], [], [], [], None
     parts, drawing = _parts(job, num), 'features' if job.real else 'sampling'
     with tqdm(total=num, unit='sample', dynamic_ncols=True) as bar:
         while (part := _timed(took, drawing, next, parts, None)) is not None:
@@ -309,9 +309,14 @@ def _drawn(job, took, near):
             if look:
                 looked.append(_timed(took, 'features', look, part))
             if near:
-                row, distance = _timed(took, 'metrics', near, looked[-1].features)
-                distances.append(distance)
-                closest = _closest(closest, [distance, row, part])
+                held.append(part)
+                full = (len(held) + 1) * most > rows.BLOCK  # all at once take less time
+                if full or bar.n + len(part) == num:
+                    x = seen.together(looked[-len(held) :]).features
+                    row, distance = _timed(took, 'metrics', near, x)
+                    distances.append(distance)
+                    closest = _closest(closest, [distance, row, np.concatenate(held)])
+                    held = []
             bar.update(len(part))
     whole = lambda parts: np.concatenate(parts) if parts else None
     looked = seen.together(looked) if looked else None

@@ -12,6 +12,7 @@ from PIL import Image
 
 from jaxdiff import build, cli, config as configs, data, manifest
 from jaxdiff.commands import diff, evaluate, judges, sample, seen, show, written
+from jaxdiff.evaluation import rows
 from jaxdiff.evaluation.features import named
 from jaxdiff.evaluation.figure import Figure, check_comparable
 from jaxdiff.viz import grid
@@ -89,10 +90,10 @@ def test_features_of_data_are_computed_once_and_are_those_of_the_images(judge, m
     dataset = data.load('digits')
     features = judges.find(judge)
     kept = seen.of_data(features, dataset, 300)
-    rows = seen.some(dataset, 300)
-    expected = seen.looker(features)(seen.images(dataset, rows))
+    chosen = seen.some(dataset, 300)
+    expected = seen.looker(features)(seen.images(dataset, chosen))
     np.testing.assert_allclose(kept, expected.features, atol=1e-5)
-    alone = jax.jit(features.apply)(features.params, seen.images(dataset, rows[299:]))
+    alone = jax.jit(features.apply)(features.params, seen.images(dataset, chosen[299:]))
     np.testing.assert_allclose(kept[299:], alone, atol=1e-4)
     monkeypatch.setattr(seen, 'looker', None)
     np.testing.assert_array_equal(seen.of_data(features, dataset, 300), kept)
@@ -122,8 +123,11 @@ def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_draw
     assert f'warning: without copies, {told}' in capsys.readouterr().err
 
 
-def test_the_nearest_training_images_stand_beside_those_nearest_to_them(random_run, judge):
-    """Of 500 of the training images, which are not the first ones."""
+def test_the_nearest_training_images_stand_beside_those_nearest_to_them(
+    random_run, judge, monkeypatch
+):
+    """Of 500 of the training images, which are not the first ones; looked for batch by batch."""
+    monkeypatch.setattr(rows, 'BLOCK', 32)
     job = evaluate.prepare(random_run, asked(), ['copies'], judge, most=500)
     training = seen.of_data(job.features, job.training, 500)
     drawn = evaluate._drawn(job, dict.fromkeys(('sampling', 'features', 'metrics'), 0.0), None)
@@ -131,9 +135,9 @@ def test_the_nearest_training_images_stand_beside_those_nearest_to_them(random_r
     _, _, picture = evaluate.run(job)
     apart = np.linalg.norm(drawn.looked.features[:, None] - training, axis=2)
     order = np.argsort(apart.min(1))[:32]
-    rows = seen.some(job.training, 500)[apart.argmin(1)[order]]
+    near = seen.some(job.training, 500)[apart.argmin(1)[order]]
     whole = np.concatenate(list(evaluate._parts(job, 60)))
-    beside = seen.images(job.training, rows)
+    beside = seen.images(job.training, near)
     expected = written.beside((beside,), whole[order])
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), expected)
 
