@@ -24,11 +24,13 @@ def sampling(
     film: bool = False,
     weaker: Model | None = None,
     classifier: Model | None = None,
-) -> Callable[[Any, dict, Array], Array]:
+    checked: bool = False,
+) -> Callable[[Any, dict, Array], Any]:
     """The whole of a sampling run as one pure function, to be compiled once per batch shape.
 
     Returns: (params, cond, keys [b], away=None, given=None) -> images, uint8 [b, h, w, c]; with
-    `film` those of every time visited, x_1 … x_0, [steps + 1, b, h, w, c]. `cond` is a condition, see
+    `film` those of every time visited, x_1 … x_0, [steps + 1, b, h, w, c]; with `checked` also whether
+    all of the last x_t is finite, [b], which no picture shows: decoded, NaN is black. `cond` is a condition, see
     `conditions`; `away` another one, that guidance leads away from: by default that of nothing;
     `given` are images and what is known of them, see `editing`, and under 'source' the condition
     that they are of: by default nothing.
@@ -117,9 +119,10 @@ def sampling(
         decode = functools.partial(model.codec.decode, weights)
         record = (lambda state: decode(state.x)) if film else None
         state, frames = run(walk, denoise, sampler, x_1, times, record)
-        if film:
-            return jnp.concatenate([decode(x_1)[None], frames])
-        return decode(state.x)
+        images = jnp.concatenate([decode(x_1)[None], frames]) if film else decode(state.x)
+        if checked:
+            return images, jnp.isfinite(state.x).all(range(1, state.x.ndim))
+        return images
 
     return draw
 

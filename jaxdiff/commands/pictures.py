@@ -25,14 +25,19 @@ DECIDED = 8  # images of each class that a classifier decides for
 
 def of(
     config: ConfigDict, model: Any, dataset: data.Dataset, workdir: epath.Path, made: dict
-) -> Callable[[int, Any], epath.Path]:
-    """(step, parameters) -> the path of the picture drawn and written."""
+) -> Callable[[int, Any], epath.Path | None]:
+    """(step, parameters) -> the path of the picture drawn and written; None for samples not finite."""
     kinds = {'autoencoder': _reconstructions, 'classifier': _decisions}
     draw = kinds.get(config.model, _samples)(config, model, dataset)
 
     def picture(step, params):
         path = workdir / 'samples' / f'step_{step:08d}.png'
-        drawn, told = draw(params)
+        try:
+            drawn, told = draw(params)
+        except FloatingPointError as error:  # of these weights, settings and seed: training goes on
+            if distributed.primary():
+                print(f'warning: no picture of step {step}: {error}', file=sys.stderr)
+            return None
         if distributed.primary():
             path.parent.mkdir(exist_ok=True)
             generated = config.model == 'diffusion'

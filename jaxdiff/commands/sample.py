@@ -205,8 +205,8 @@ def check_seed(seed: int) -> None:
 
 
 def sampler(config: ConfigDict, model: build.Model, film: bool = False, **guides: build.Model):
-    """The compiled sampling run: (params, cond, keys, away, given) -> images; see `build.sampling`."""
-    return jax.jit(build.sampling(config, model, film, **guides))
+    """The compiled sampling run: (params, cond, keys, away, given) -> images, finite; see `build.sampling`."""
+    return jax.jit(build.sampling(config, model, film, **guides, checked=True))
 
 
 def spread(params: Any, batch: int) -> tuple[Any, int, Callable[[Any], Any]]:
@@ -246,6 +246,8 @@ def draw_all(
     Sample i is made from (seed, i) and row i of its conditions alone. The last batch is filled up, so that there
     is one shape and one compilation, and up to a multiple of the devices that share it: all those
     of all processes. Parameters that are sharded over them stay so.
+
+    Raises: FloatingPointError where one is not finite, once its batch is drawn.
     """
     batch = min(batch, num)
     params, batch, put = spread(build.with_codec(model, params), batch)
@@ -259,10 +261,20 @@ def draw_all(
         asked = (params, now, put(keys), *others)
         if not start:
             drawn_by = distributed.compile_together(draw, *asked)
-        drawn = drawn_by(*asked)
-        images = np.asarray(multihost_utils.process_allgather(drawn, tiled=True))
+        drawn = multihost_utils.process_allgather(drawn_by(*asked), tiled=True)
+        images, finite = map(np.asarray, drawn)
+        if not finite.all():
+            raise FloatingPointError(_not_finite(np.unique(index[~finite]), num, seed))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
         yield images.take(range(min(batch, num - start)), axis=example_axis)
+
+
+def _not_finite(rows, num, seed):
+    some = ', '.join(map(str, rows[:8])) + ', …' * (len(rows) > 8)
+    return (
+        f'of samples 0 to {num - 1} of seed {seed} these are not finite: {some}; more steps, less '
+        'guidance, another sampler or an earlier checkpoint may help'
+    )
 
 
 def _short(words):

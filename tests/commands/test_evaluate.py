@@ -442,6 +442,14 @@ def test_a_classifier_of_other_classes_agrees_with_nothing(random_run, judge, mo
     assert 'agreement' not in job.metrics and 'score' in job.metrics
 
 
+def test_samples_that_are_not_finite_have_no_figures(random_run, judge):
+    job = evaluate.prepare(random_run, asked(num=45), ['score'], judge)
+    lost = jax.tree.map(lambda x: x * np.nan, job.sampling.params)
+    with pytest.raises(FloatingPointError, match='not finite'):
+        list(evaluate.run(job._replace(sampling=job.sampling._replace(params=lost))))
+    assert not job.out.exists()
+
+
 def test_a_tasks_model_is_asked_for_the_labels_of_what_it_restores(judge, tmp_path):
     """All held-out images where there are fewer than samples are asked for."""
     config = configs.load('digits', tiny.overrides(task='denoise', degradation__noise=0.5))

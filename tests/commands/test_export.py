@@ -49,7 +49,8 @@ def drawn(job, labels, seed):
     """The samples of labels by the run's own sampler on one device, as one batch."""
     keys = jax.vmap(jax.random.fold_in, (None, 0))(jax.random.key(seed), np.arange(len(labels)))
     cond = {'label': np.asarray(labels, np.int32)}
-    return np.asarray(sample.sampler(job.config, job.model)(job.params, cond, keys))
+    images, _ = sample.sampler(job.config, job.model)(job.params, cond, keys)
+    return np.asarray(images)
 
 
 def test_a_sampler_runs_in_a_process_without_jaxdiff_or_flax(random_run, tmp_path):

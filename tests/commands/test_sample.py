@@ -1,6 +1,7 @@
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 import tiny
@@ -65,7 +66,7 @@ def test_labels_by_number_and_name(random_run, tmp_path):
 def test_one_program_serves_every_checkpoint_label_and_batch(random_run):
     """One trace per batch shape, and no array of the size of the parameters inside the program."""
     job = sample.prepare(random_run, [], out=random_run + '/x')
-    traces, pure = [], build.sampling(job.config, job.model)
+    traces, pure = [], build.sampling(job.config, job.model, checked=True)
 
     @jax.jit
     def counted(params, cond, keys):
@@ -83,6 +84,27 @@ def test_one_program_serves_every_checkpoint_label_and_batch(random_run):
         job.params, {'label': labels[:8]}, jax.random.split(jax.random.key(0), 8)
     )
     assert max((np.size(c) for c in program.consts), default=0) < 10_000
+
+
+def test_samples_that_are_not_finite_are_named_and_not_drawn_black(random_run, tmp_path, capsys):
+    whole = [('sample.batch_size', '10')]
+    job = sample.prepare(random_run, whole, out=str(tmp_path / 'a'), film=True)
+    lost = jax.tree.map(lambda x: x * jnp.nan, job.params)
+    with pytest.raises(
+        FloatingPointError, match=r'of samples 0 to 9 .* not finite: 0, .* 7, …; more'
+    ):
+        sample.run(job._replace(params=lost))
+    assert not list(tmp_path.iterdir())
+
+    def third(params, cond, keys):  # whose last state alone is not finite
+        images = jnp.zeros((len(keys), 8, 8, 1), jnp.uint8)
+        return images, jnp.any(jax.random.key_data(keys) != jax.random.key_data(key), -1)
+
+    key = jax.random.fold_in(jax.random.key(5), 2)
+    batches = sample.draw_all(jax.jit(third), job.model, job.params, {}, 5, 3, 2)
+    assert len(next(batches)) == 2
+    with pytest.raises(FloatingPointError, match='of seed 5 these are not finite: 2; more'):
+        next(batches)
 
 
 def test_the_film_ends_with_the_samples(random_run, tmp_path):
