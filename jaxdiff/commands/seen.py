@@ -60,6 +60,11 @@ def some(dataset: data.Dataset, num: int) -> np.ndarray:
     return np.sort(np.random.default_rng(0).permutation(n)[:num])
 
 
+def digest_of(dataset: data.Dataset, num: int) -> str:
+    """What `some` are."""
+    return f'{dataset.fingerprint}, {num} of {len(dataset.source)}'
+
+
 def of_data(features: Features, dataset: data.Dataset, num: int) -> np.ndarray:
     """The features of `some` of a data set's images, [n, width], computed once where they can be kept."""
     num = min(num, len(dataset.source))

@@ -11,7 +11,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import build, cli, config as configs, data, manifest
-from jaxdiff.commands import diff, evaluate, judges, sample, seen, show, written
+from jaxdiff.commands import diff, drawn, evaluate, figures, judges, sample, seen, show, written
 from jaxdiff.evaluation import rows
 from jaxdiff.evaluation.features import named
 from jaxdiff.evaluation.figure import Figure, check_comparable
@@ -111,7 +111,7 @@ def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_draw
     random_run, judge, monkeypatch, capsys
 ):
     monkeypatch.setattr(seen, 'of_data', lambda of, dataset, num: np.eye(of.width))
-    monkeypatch.setattr(evaluate, '_drawn', None)
+    monkeypatch.setattr(drawn, 'draw', None)
     command = ['evaluate', '--workdir', random_run, '--features', judge, '--metrics', 'copies']
     with pytest.raises(SystemExit) as error:
         cli.main([*command, '--num', '40'])
@@ -119,7 +119,7 @@ def test_held_out_images_that_tell_no_copies_are_refused_before_samples_are_draw
     told = '--held-out test: copies are told by 99 held-out images or more that are not in the'
     assert told in capsys.readouterr().err
     job = evaluate.prepare(random_run, asked(num=41), features=judge)
-    assert evaluate._usual(job, np.eye(4), np.eye(4)) is None
+    assert figures.usual(job, np.eye(4), np.eye(4)) is None
     assert f'warning: without copies, {told}' in capsys.readouterr().err
 
 
@@ -130,13 +130,14 @@ def test_the_nearest_training_images_stand_beside_those_nearest_to_them(
     monkeypatch.setattr(rows, 'BLOCK', 32)
     job = evaluate.prepare(random_run, asked(), ['copies'], judge, most=500)
     training = seen.of_data(job.features, job.training, 500)
-    drawn = evaluate._drawn(job, dict.fromkeys(('sampling', 'features', 'metrics'), 0.0), None)
-    assert drawn.samples is None and drawn.closest is None
+    took = dict.fromkeys(('sampling', 'features', 'metrics'), 0.0)
+    found = drawn.draw(job.sampling, None, job.features, None, False, took)
+    assert found.samples is None and found.closest is None
     _, _, picture = evaluate.run(job)
-    apart = np.linalg.norm(drawn.looked.features[:, None] - training, axis=2)
+    apart = np.linalg.norm(found.looked.features[:, None] - training, axis=2)
     order = np.argsort(apart.min(1))[:32]
     near = seen.some(job.training, 500)[apart.argmin(1)[order]]
-    whole = np.concatenate(list(evaluate._parts(job, 60)))
+    whole = drawn.draw(job.sampling, None, None, None, True, took).samples
     beside = seen.images(job.training, near)
     expected = written.beside((beside,), whole[order])
     np.testing.assert_array_equal(np.asarray(Image.open(picture)), expected)
@@ -168,8 +169,8 @@ def test_a_task_is_measured_by_how_near_each_comes_to_its_own_image(tmp_path, mo
     samples[:, 0, 0, 0] = np.where(
         wrong < 128, wrong + 1 + np.arange(40), wrong - 1 - np.arange(40)
     )
-    drawn = evaluate.Drawn(samples, None, None, None)
-    monkeypatch.setattr(evaluate, '_drawn', lambda *_: drawn)
+    made = drawn.Drawn(samples, None, None, None)
+    monkeypatch.setattr(drawn, 'draw', lambda *_: made)
     _, path = evaluate.run(job)
     figure = json.loads(epath.Path(path).read_text())['figures']['psnr']
     expected = 10 * np.log10(255**2 * 64 / np.arange(1, 41) ** 2)
@@ -400,7 +401,8 @@ def test_neighbours_are_looked_for_among_all_of_a_sorted_set(random_run, judge, 
     job = evaluate.prepare(random_run, asked(num=100), ['density'], judge)
     x = seen.looker(job.features)(np.stack([digits.source[i]['image'] for i in range(800, 1000)]))
     reference = seen.of_data(job.features, dataset, 800)
-    coverage = evaluate._of_features(job._replace(reference=dataset), x, reference)[
+    seen_as = drawn.Drawn(None, x, None, None)
+    coverage = figures.of_features(job._replace(reference=dataset), seen_as, reference)[
         'coverage[seer]'
     ]
     assert coverage.value > 0.7
