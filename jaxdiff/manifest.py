@@ -2,9 +2,13 @@
 
 import datetime
 import importlib.metadata
+import json
+import os
 import pathlib
 import platform
 import subprocess
+import urllib.parse
+import urllib.request
 
 import jax
 from ml_collections import ConfigDict
@@ -64,19 +68,42 @@ def versions() -> dict[str, str]:
 
 
 def commit() -> str | None:
-    """The git commit of the checkout that the code runs from, '+' where it was changed since."""
-    here = pathlib.Path(__file__).resolve().parent
-    try:
-        git = ['git', '-C', str(here)]
-        tracked = subprocess.run(
-            [*git, 'ls-files', '--error-unmatch', __file__], capture_output=True
-        )
-        if tracked.returncode:
+    """The git commit that the code is of, with '+' where it differs from it; None where there is none.
+
+    That of the checkout that it runs from; installed, that which it was installed from, of a folder's
+    checkout where this stands now.
+    """
+    place = pathlib.Path(__file__).resolve().parents[1]
+    checkout = place
+    if _git(place, 'ls-files', '--error-unmatch', 'jaxdiff/manifest.py') is None:
+        origin = _installed_from()
+        if 'vcs_info' in origin:
+            return origin['vcs_info']['commit_id']
+        url = urllib.parse.urlparse(origin.get('url', ''))
+        checkout = urllib.request.url2pathname(url.path)
+        if url.scheme != 'file' or not _git(checkout, 'ls-files', 'jaxdiff/manifest.py'):
             return None
-        head = subprocess.run([*git, 'rev-parse', 'HEAD'], capture_output=True, text=True)
-        changed = subprocess.run(
-            [*git, 'status', '--porcelain', '.'], capture_output=True, text=True
+    head = _git(checkout, 'rev-parse', 'HEAD')
+    same = _git(checkout, f'--work-tree={place}', 'diff', '--quiet', 'HEAD', '--', 'jaxdiff')
+    return head and head + '+' * (same is None)
+
+
+def _git(folder, *asked):
+    """What git says of a folder; None where it fails or isn't there."""
+    environment = os.environ | {'GIT_OPTIONAL_LOCKS': '0'}  # it only looks
+    try:
+        done = subprocess.run(
+            ['git', '-C', str(folder), *asked], capture_output=True, text=True, env=environment
         )
-    except FileNotFoundError:  # no git on this machine
+    except FileNotFoundError:
         return None
-    return head.stdout.strip() + ('+' if changed.stdout else '')
+    return None if done.returncode else done.stdout.strip()
+
+
+def _installed_from():
+    """The origin that pip notes (PEP 610), {} where it notes none."""
+    try:
+        noted = importlib.metadata.distribution('jaxdiff').read_text('direct_url.json')
+    except importlib.metadata.PackageNotFoundError:
+        return {}
+    return json.loads(noted or '{}')
