@@ -84,7 +84,7 @@ def commit() -> str | None:
         if url.scheme != 'file' or not _git(checkout, 'ls-files', 'jaxdiff/manifest.py'):
             return None
     head = _git(checkout, 'rev-parse', 'HEAD')
-    same = _git(checkout, f'--work-tree={place}', 'diff', '--quiet', 'HEAD', '--', 'jaxdiff')
+    same = _git(checkout, f'--work-tree={place}', 'diff', '--quiet', 'HEAD', '--', 'jaxdiff/*.py')
     return head and head + '+' * (same is None)
 
 

@@ -31,6 +31,7 @@ def checkout(tmp_path):
     if not shutil.which('git'):
         pytest.skip('no git')
     folder = package(tmp_path / 'a checkout')
+    (folder / 'jaxdiff' / 'README.md').write_text('which is not installed')
     git(folder, 'init', '-q')
     git(folder, 'add', '.')
     git(folder, 'commit', '-qm', 'all')
