@@ -89,7 +89,8 @@ def restore(lab, workdir, asked):
     drawn = sample.draw_all(
         draw, job.model, job.params, job.cond, job.seed, num, num, job.away, job.given
     )
-    samples = np.concatenate([*drawn])
+    samples, finite = map(np.concatenate, zip(*drawn))
+    sample.not_finite(finite)
     return {'job': job, 'samples': samples.reshape(DRAWS, each, *samples.shape[1:]).swapaxes(0, 1)}
 
 

@@ -22,6 +22,7 @@ class Drawn(NamedTuple):
     looked: seen.Seen | None  # what they are seen as
     distance: np.ndarray | None  # of each to the nearest training image, [n]
     closest: list[np.ndarray] | None  # of those nearest to one: distances, its rows, and samples
+    lost: dict = {}  # which are not finite, see `sample.not_finite`
 
 
 def timed(took: dict[str, float], name: str, f: Callable, *given) -> Any:
@@ -51,10 +52,12 @@ def draw(
     """
     num, most = asked.config.sample.num, seen.BATCH if real else asked.config.sample.batch_size
     look = features and seen.looker(features, most)
-    samples, looked, held, distances, closest = [], [], [], [], None
+    samples, looked, held, distances, closest, finite = [], [], [], [], None, []
     parts, drawing = _parts(asked, real, num, most), 'features' if real else 'sampling'
     with tqdm(total=num, unit='sample', dynamic_ncols=True) as bar:
-        while (part := timed(took, drawing, next, parts, None)) is not None:
+        while drawn := timed(took, drawing, next, parts, None):
+            part, of_each = drawn
+            finite.append(of_each)
             if whole:
                 samples.append(part)
             if look:
@@ -71,14 +74,17 @@ def draw(
             bar.update(len(part))
     joined = lambda parts: np.concatenate(parts) if parts else None
     looked = seen.together(looked) if looked else None
-    return Drawn(joined(samples), looked, joined(distances), closest)
+    lost = sampling.not_finite(joined(finite))
+    return Drawn(joined(samples), looked, joined(distances), closest, lost)
 
 
 def _parts(asked, real, num, most):
-    """The samples, or real images in their place, some at a time."""
+    """The samples, or real images in their place, and whether each is finite, some at a time."""
     if real:
         chosen = seen.some(real, num)
-        yield from (seen.images(real, chosen[i : i + most]) for i in range(0, num, most))
+        for i in range(0, num, most):
+            images = seen.images(real, chosen[i : i + most])
+            yield images, np.ones(len(images), bool)
         return
     draw = sampling.sampler(asked.config, asked.model, **asked.guides.models())
     drawn_by = draw, asked.model, asked.params, asked.cond, asked.seed

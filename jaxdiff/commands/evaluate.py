@@ -160,7 +160,7 @@ def run(job: Job) -> Iterator[str]:
         yield str(job.out)
         return
     took, found = {'sampling': 0.0, 'features': 0.0, 'metrics': 0.0}, {}
-    began, near, shown = time.monotonic(), None, None
+    began, near, shown, made = time.monotonic(), None, None, job.sampling.made
     seen_by = bool({*job.metrics} & {*OF_FEATURES, *OF_CLASSES})
     if seen_by:
         reference = timed(took, 'features', seen.of_data, job.features, job.reference, job.most)
@@ -174,6 +174,7 @@ def run(job: Job) -> Iterator[str]:
     pairs = bool({*job.metrics} & {*OF_PAIRS})
     if seen_by or pairs:
         samples = drawn.draw(job.sampling, job.real, job.features, near, pairs, took)
+        made = made | samples.lost
     if pairs:
         found |= timed(took, 'metrics', figures.of_pairs, job, samples)
     if seen_by:
@@ -185,7 +186,6 @@ def run(job: Job) -> Iterator[str]:
         if kind in job.metrics:
             found[f'{figures.BITS}_{kind}'] = timed(took, 'metrics', figures.bits, job, kind)
     job.out.parent.mkdir(exist_ok=True)
-    made = job.sampling.made
     step = made['step']
     values = {name: figure._asdict() for name, figure in found.items()}
     took['total'] = time.monotonic() - began

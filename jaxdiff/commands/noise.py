@@ -92,17 +92,18 @@ def prepare(
 
 def run(job: Job) -> list[epath.Path]:
     """Draws and writes the film strip and the animation; returns the two files."""
-    branches = [forward_branch(job.schedule, job.codec, job.images, job.seed)]
+    branches, made = [forward_branch(job.schedule, job.codec, job.images, job.seed)], job.made
     if job.reverse:
         r = job.reverse
         draw = sampling.sampler(r.config, r.model, film=True)
         n = len(job.images)
-        (frames,) = sampling.draw_all(draw, r.model, r.params, r.cond, r.seed, n, n)
+        ((frames, finite),) = sampling.draw_all(draw, r.model, r.params, r.cond, r.seed, n, n)
+        made = made | sampling.not_finite(finite)
         branches.append(sampling.reverse_branch(r.config, r.model, r.params, frames))
     job.out.parent.mkdir(parents=True, exist_ok=True)
     paths = [job.out.parent / (job.out.name + ending) for ending in ('.png', '.gif')]
-    grid.save_png(paths[0], film.figure(branches, rows=len(job.images)), job.made)
-    film.animation(paths[1], branches, job.made)
+    grid.save_png(paths[0], film.figure(branches, rows=len(job.images)), made)
+    film.animation(paths[1], branches, made)
     return paths
 
 

@@ -25,19 +25,14 @@ DECIDED = 8  # images of each class that a classifier decides for
 
 def of(
     config: ConfigDict, model: Any, dataset: data.Dataset, workdir: epath.Path, made: dict
-) -> Callable[[int, Any], epath.Path | None]:
-    """(step, parameters) -> the path of the picture drawn and written; None for samples not finite."""
+) -> Callable[[int, Any], epath.Path]:
+    """(step, parameters) -> the path of the picture drawn and written."""
     kinds = {'autoencoder': _reconstructions, 'classifier': _decisions}
     draw = kinds.get(config.model, _samples)(config, model, dataset)
 
     def picture(step, params):
         path = workdir / 'samples' / f'step_{step:08d}.png'
-        try:
-            drawn, told = draw(params)
-        except FloatingPointError as error:  # of these weights, settings and seed: training goes on
-            if distributed.primary():
-                print(f'warning: no picture of step {step}: {error}', file=sys.stderr)
-            return None
+        drawn, told = draw(params)
         if distributed.primary():
             path.parent.mkdir(exist_ok=True)
             generated = config.model == 'diffusion'
@@ -69,10 +64,11 @@ def _samples(config, model, dataset):
 
     def samples(params):
         batches = sampling.draw_all(draw, model, params, cond, config.seed, c.num, c.batch_size)
-        found = np.concatenate(list(batches))
+        found, finite = map(np.concatenate, zip(*batches))
+        lost = sampling.not_finite(finite)
         if shown:
-            return written.beside(shown, found), {}
-        return written.picture(found, labels, prompts), {'prompts': prompts}
+            return written.beside(shown, found), lost
+        return written.picture(found, labels, prompts), {'prompts': prompts} | lost
 
     return samples
 

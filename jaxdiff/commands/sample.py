@@ -175,26 +175,27 @@ def run(job: Job) -> list[epath.Path]:
     asked = job.cond, job.seed, c.num, c.batch_size, *others
     batches = draw_all(draw, job.model, job.params, *asked)
     bar = tqdm(total=c.num, unit='sample', dynamic_ncols=True, disable=not distributed.primary())
-    samples = []
+    samples, finite = [], []
     with bar:
-        for images in batches:
+        for images, of_each in batches:
             samples.append(images)
+            finite.append(of_each)
             bar.update(len(images))
-    samples = np.concatenate(samples)
+    samples, made = np.concatenate(samples), job.made | not_finite(np.concatenate(finite))
     if distributed.primary():
         near = written.nearness(job.start, samples)
-        written.write(job.out, samples, job.labels, job.prompts, job.made | near, job.start)
+        written.write(job.out, samples, job.labels, job.prompts, made | near, job.start)
         if near:
             print(written.told(near), file=sys.stderr)
     if job.film:
         rows = min(c.num, 16)
         draw = sampler(job.config, job.model, film=True, **job.guides.models())
         asked = job.cond, job.seed, rows, rows, *others
-        (frames,) = draw_all(draw, job.model, job.params, *asked)
+        ((frames, _),) = draw_all(draw, job.model, job.params, *asked)
         if distributed.primary():
             branch = reverse_branch(job.config, job.model, job.params, frames)
-            grid.save_png(written.film_path(job.out, '.png'), films.figure([branch]), job.made)
-            films.animation(written.film_path(job.out, '.gif'), [branch], job.made)
+            grid.save_png(written.film_path(job.out, '.png'), films.figure([branch]), made)
+            films.animation(written.film_path(job.out, '.gif'), [branch], made)
     return written.outputs(job.out, job.film)
 
 
@@ -240,14 +241,12 @@ def draw_all(
     batch: int,
     away: dict[str, np.ndarray] | None = None,
     given: dict[str, np.ndarray] | None = None,
-) -> Iterator[np.ndarray]:
-    """Yields samples 0 … num − 1 in batches, images uint8 [<= batch, h, w, c].
+) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields samples 0 … num − 1 in batches: images uint8 [b <= batch, h, w, c], and whether each is finite, [b].
 
     Sample i is made from (seed, i) and row i of its conditions alone. The last batch is filled up, so that there
     is one shape and one compilation, and up to a multiple of the devices that share it: all those
     of all processes. Parameters that are sharded over them stay so.
-
-    Raises: FloatingPointError where one is not finite, once its batch is drawn.
     """
     batch = min(batch, num)
     params, batch, put = spread(build.with_codec(model, params), batch)
@@ -263,18 +262,27 @@ def draw_all(
             drawn_by = distributed.compile_together(draw, *asked)
         drawn = multihost_utils.process_allgather(drawn_by(*asked), tiled=True)
         images, finite = map(np.asarray, drawn)
-        if not finite.all():
-            raise FloatingPointError(_not_finite(np.unique(index[~finite]), num, seed))
         example_axis = images.ndim - len(model.shape) - 1  # a film's first axis is the step
-        yield images.take(range(min(batch, num - start)), axis=example_axis)
+        here = range(min(batch, num - start))
+        yield images.take(here, axis=example_axis), finite[here]
 
 
-def _not_finite(rows, num, seed):
-    some = ', '.join(map(str, rows[:8])) + ', …' * (len(rows) > 8)
-    return (
-        f'of samples 0 to {num - 1} of seed {seed} these are not finite: {some}; more steps, less '
-        'guidance, another sampler or an earlier checkpoint may help'
-    )
+def not_finite(finite: np.ndarray) -> dict[str, list[int]]:
+    """Which samples are not, {'not_finite': …}, with a warning, as pictures show them black; {} for none.
+
+    Args:
+      finite: whether each is, [num], of `draw_all`.
+    """
+    if finite.all():
+        return {}
+    lost = np.flatnonzero(~finite).tolist()
+    if distributed.primary():
+        some = ', '.join(map(str, lost[:8])) + ', …' * (len(lost) > 8)
+        print(
+            f'warning: {len(lost)} of {len(finite)} samples are not finite, and shown black: {some}',
+            file=sys.stderr,
+        )
+    return {'not_finite': lost}
 
 
 def _short(words):

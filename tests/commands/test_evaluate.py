@@ -444,12 +444,12 @@ def test_a_classifier_of_other_classes_agrees_with_nothing(random_run, judge, mo
     assert 'agreement' not in job.metrics and 'score' in job.metrics
 
 
-def test_samples_that_are_not_finite_have_no_figures(random_run, judge):
+def test_samples_that_are_not_finite_are_told_beside_their_figures(random_run, judge, capsys):
     job = evaluate.prepare(random_run, asked(num=45), ['score'], judge)
     lost = jax.tree.map(lambda x: x * np.nan, job.sampling.params)
-    with pytest.raises(FloatingPointError, match='not finite'):
-        list(evaluate.run(job._replace(sampling=job.sampling._replace(params=lost))))
-    assert not job.out.exists()
+    _, path = evaluate.run(job._replace(sampling=job.sampling._replace(params=lost)))
+    assert 'warning: 45 of 45 samples are not finite' in capsys.readouterr().err
+    assert json.loads(epath.Path(path).read_text())['made']['not_finite'] == [*range(45)]
 
 
 def test_a_tasks_model_is_asked_for_the_labels_of_what_it_restores(judge, tmp_path):

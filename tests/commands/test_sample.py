@@ -86,25 +86,27 @@ def test_one_program_serves_every_checkpoint_label_and_batch(random_run):
     assert max((np.size(c) for c in program.consts), default=0) < 10_000
 
 
-def test_samples_that_are_not_finite_are_named_and_not_drawn_black(random_run, tmp_path, capsys):
-    whole = [('sample.batch_size', '10')]
-    job = sample.prepare(random_run, whole, out=str(tmp_path / 'a'), film=True)
-    lost = jax.tree.map(lambda x: x * jnp.nan, job.params)
-    with pytest.raises(
-        FloatingPointError, match=r'of samples 0 to 9 .* not finite: 0, .* 7, …; more'
-    ):
-        sample.run(job._replace(params=lost))
-    assert not list(tmp_path.iterdir())
-
-    def third(params, cond, keys):  # whose last state alone is not finite
-        images = jnp.zeros((len(keys), 8, 8, 1), jnp.uint8)
-        return images, jnp.any(jax.random.key_data(keys) != jax.random.key_data(key), -1)
-
-    key = jax.random.fold_in(jax.random.key(5), 2)
-    batches = sample.draw_all(jax.jit(third), job.model, job.params, {}, 5, 3, 2)
-    assert len(next(batches)) == 2
-    with pytest.raises(FloatingPointError, match='of seed 5 these are not finite: 2; more'):
-        next(batches)
+def test_samples_that_are_not_finite_are_told(random_run, tmp_path, capsys):
+    """Those of two classes, whose embeddings are no numbers; the others are drawn as they were."""
+    few = [('sample.num', '19'), ('sample.batch_size', '8')]  # the last batch is filled up
+    asked = {'out': str(tmp_path / 'a'), 'labels': [*'0123456789']}
+    job = sample.prepare(random_run, few, **asked, film=True)
+    sample.run(job)
+    assert 'not finite' not in capsys.readouterr().err
+    whole = np.load(tmp_path / 'a.npz')['samples']
+    assert 'not_finite' not in grid.read_made(epath.Path(tmp_path / 'a.png'))
+    embedding = job.params['params']['label_embedding']['embedding']
+    embedding = embedding.at[jnp.array([3, 8])].set(jnp.nan)
+    net = job.params['params'] | {'label_embedding': {'embedding': embedding}}
+    sample.run(job._replace(params=job.params | {'params': net}))
+    told = 'warning: 4 of 19 samples are not finite, and shown black: 3, 8, 13, 18'
+    assert capsys.readouterr().err.count(told) == 1
+    lost = [3, 8, 13, 18]
+    assert grid.read_made(epath.Path(tmp_path / 'a.png'))['not_finite'] == lost
+    found = np.load(tmp_path / 'a.npz')['samples']
+    assert not found[lost].any()
+    others = np.delete(np.arange(19), lost)
+    np.testing.assert_array_equal(found[others], whole[others])
 
 
 def test_the_film_ends_with_the_samples(random_run, tmp_path):
@@ -113,8 +115,8 @@ def test_the_film_ends_with_the_samples(random_run, tmp_path):
     assert [p.name for p in paths] == ['a.png', 'a.npz', 'a_film.png', 'a_film.gif']
     assert Image.open(tmp_path / 'a_film.gif').n_frames == 3
     film = sample.sampler(job.config, job.model, film=True)
-    (frames,) = sample.draw_all(film, job.model, job.params, job.cond, 0, 10, 10)
-    assert frames.shape == (3, 10, 8, 8, 1)
+    ((frames, finite),) = sample.draw_all(film, job.model, job.params, job.cond, 0, 10, 10)
+    assert frames.shape == (3, 10, 8, 8, 1) and finite.shape == (10,)
     samples = np.load(tmp_path / 'a.npz')['samples']
     assert np.abs(frames[-1].astype(int) - samples).max() <= 1
 
