@@ -3,6 +3,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tiny
 
 from jaxdiff import build, config as configs
 from jaxdiff.build import names
@@ -46,6 +47,25 @@ def losses_and_gradients(**overrides):
     for leaf in jax.tree.leaves((values, grads)):
         assert np.all(np.isfinite(leaf))
     return values, grads
+
+
+def test_dropout_does_something():
+    """To each example: without it the losses are of the same examples, times and noise."""
+    batch = {
+        'image': jnp.full((4, 8, 8, 1), 255, jnp.uint8),
+        'label': jnp.arange(4),
+        'index': jnp.arange(4),
+    }
+
+    def losses(dropout):
+        config = configs.load('digits', tiny.overrides(net__dropout=dropout))
+        model = build.model(config, (8, 8, 1), 17, 10)
+        params = build.init(model, jax.random.key(0))
+        moved = jax.tree.map(lambda x: x + 0.05, params)  # the last layers begin at zero
+        return jax.jit(build.training_loss(config, model))(moved, batch, jax.random.key(2))[0]
+
+    apart = np.abs(losses(0.1) - losses(0.0))
+    assert apart.min() > 1e-4
 
 
 @pytest.mark.parametrize('name', names.SCHEDULES)
