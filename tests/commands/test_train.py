@@ -175,7 +175,7 @@ def test_a_colour_set_without_labels_trains(tmp_path):
 
 
 def test_training_tells_which_samples_are_not_finite(tmp_path, capsys):
-    changes = {'sample__guidance': 1e308, 'sample__clip': False, 'train__sample_every': 3}
+    changes = {'sample__guidance': 1e30, 'sample__clip': False, 'train__sample_every': 3}
     picture = start(tmp_path / 'run', **changes)
     shown = grid.read_made(epath.Path(picture))
     assert shown['not_finite'] == [*range(shown['sample']['num'])]
