@@ -10,8 +10,8 @@ The paper (Peebles and Xie 2023, table 2) reports an FID of 9.62 after 7,000,000
 2.27 with guidance 1.50 of three of the four channels, in the latents of Stable Diffusion's
 autoencoder; of all four, as here, 2.20 with guidance 1.375 (appendix A). We have not run it: no
 accelerator and no ImageNet were at hand; the number of parameters is tested (the authors' code counts
-294,912 more, 256 positions of 1,152, which are computed here), and one real step of a shallow one on
-stand-in latents of the right shape.
+294,912 more, 256 positions of 1,152, which are computed here), and one real step on stand-in latents of
+the right shape.
 """
 
 from jaxdiff.configs import default

@@ -5,8 +5,8 @@ Command: `jaxdiff train --config imagenet64_edm --config.train.parallel=mesh --c
 
 The paper (Karras et al. 2022, figure 5) reports an FID of 1.36 by its stochastic sampler in 511 evaluations of the
 network. We have not run it: no accelerator and no ImageNet were at hand; the number of parameters is that of the
-paper's code, 295,899,267, and of a label that is hidden, 768; one real step of a narrow one on stand-in images of the
-right shape is tested. Their FID is against the whole training set: `jaxdiff evaluate --most 1281167`.
+paper's code, 295,899,267, and of a label that is hidden, 768; one real step on stand-in images of the right shape is
+tested. Their FID is against the whole training set: `jaxdiff evaluate --most 1281167`.
 """
 
 from jaxdiff.configs import cifar10_edm
