@@ -8,7 +8,6 @@ import pathlib
 import platform
 import subprocess
 import urllib.parse
-import urllib.request
 
 import jax
 from ml_collections import ConfigDict
@@ -80,7 +79,7 @@ def commit() -> str | None:
         if 'vcs_info' in origin:
             return origin['vcs_info']['commit_id']
         url = urllib.parse.urlparse(origin.get('url', ''))
-        checkout = urllib.request.url2pathname(url.path)
+        checkout = urllib.parse.unquote(url.path)
         if url.scheme != 'file' or not _git(checkout, 'ls-files', 'jaxdiff/manifest.py'):
             return None
     head = _git(checkout, 'rev-parse', 'HEAD')
