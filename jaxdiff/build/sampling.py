@@ -30,10 +30,10 @@ def sampling(
 
     Returns: (params, cond, keys [b], away=None, given=None) -> images, uint8 [b, h, w, c]; with
     `film` those of every time visited, x_1 … x_0, [steps + 1, b, h, w, c]; with `checked` also whether
-    all of the last x_t is finite, [b], which no picture shows: decoded, NaN is black. `cond` is a condition, see
-    `conditions`; `away` another one, that guidance leads away from: by default that of nothing;
-    `given` are images and what is known of them, see `editing`, and under 'source' the condition
-    that they are of: by default nothing.
+    each last x_t is finite, [b], as an image can't say: it comes out black or white. `cond` is a
+    condition, see `conditions`; `away` another one, that guidance leads away from: by default that of
+    nothing; `given` are images and what is known of them, see `editing`, and under 'source' the
+    condition that they are of: by default nothing.
 
     Where there are guides, `params` have theirs under 'weaker' and 'classifier', and `given` has the
     classes that the latter leads to under 'class', [b]. With `sample.weights` each entry of `cond` has

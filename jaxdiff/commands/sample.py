@@ -268,7 +268,7 @@ def draw_all(
 
 
 def not_finite(finite: np.ndarray) -> dict[str, list[int]]:
-    """Which samples are not, {'not_finite': …}, with a warning, as pictures show them black; {} for none.
+    """Which samples are not, {'not_finite': …}, with a warning, as pictures show black or white; {} for none.
 
     Args:
       finite: whether each is, [num], of `draw_all`.
@@ -279,7 +279,7 @@ def not_finite(finite: np.ndarray) -> dict[str, list[int]]:
     if distributed.primary():
         some = ', '.join(map(str, lost[:8])) + ', …' * (len(lost) > 8)
         print(
-            f'warning: {len(lost)} of {len(finite)} samples are not finite, and shown black: {some}',
+            f'warning: {len(lost)} of {len(finite)} samples are not finite, and shown black or white: {some}',
             file=sys.stderr,
         )
     return {'not_finite': lost}

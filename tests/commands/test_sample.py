@@ -99,7 +99,7 @@ def test_samples_that_are_not_finite_are_told(random_run, tmp_path, capsys):
     embedding = embedding.at[jnp.array([3, 8])].set(jnp.nan)
     net = job.params['params'] | {'label_embedding': {'embedding': embedding}}
     sample.run(job._replace(params=job.params | {'params': net}))
-    told = 'warning: 4 of 19 samples are not finite, and shown black: 3, 8, 13, 18'
+    told = 'warning: 4 of 19 samples are not finite, and shown black or white: 3, 8, 13, 18'
     assert capsys.readouterr().err.count(told) == 1
     lost = [3, 8, 13, 18]
     assert grid.read_made(epath.Path(tmp_path / 'a.png'))['not_finite'] == lost
