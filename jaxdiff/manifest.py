@@ -1,6 +1,8 @@
 """How an artefact was made: config, versions, devices, data, code."""
 
 import datetime
+import functools
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -66,43 +68,60 @@ def versions() -> dict[str, str]:
     return found
 
 
+@functools.cache  # of the code as it was loaded: a checkout may go on while it runs
 def commit() -> str | None:
     """The git commit that the code is of, with '+' where it differs from it; None where there is none.
 
-    That of the checkout that it runs from; installed, that which it was installed from, of a folder's
-    checkout where this stands now.
+    That of the checkout that it runs from; installed from a folder, that of its checkout; installed
+    from a repository, that which pip fetched, which isn't compared.
     """
     place = pathlib.Path(__file__).resolve().parents[1]
-    checkout = place
-    if _git(place, 'ls-files', '--error-unmatch', 'jaxdiff/manifest.py') is None:
-        origin = _installed_from()
-        if 'vcs_info' in origin:
-            return origin['vcs_info']['commit_id']
-        url = urllib.parse.urlparse(origin.get('url', ''))
-        checkout = urllib.parse.unquote(url.path)
-        if url.scheme != 'file' or not _git(checkout, 'ls-files', 'jaxdiff/manifest.py'):
-            return None
-    head = _git(checkout, 'rev-parse', 'HEAD')
-    same = _git(checkout, f'--work-tree={place}', 'diff', '--quiet', 'HEAD', '--', 'jaxdiff/*.py')
-    return head and head + '+' * (same is None)
+    origin = _origin(place)
+    url = urllib.parse.urlparse(origin.get('url', ''))
+    folders = [place] + [urllib.parse.unquote(url.path)] * (url.scheme == 'file')
+    for folder in folders:
+        head, listed = (
+            _git(folder, 'rev-parse', 'HEAD'),
+            _git(folder, 'ls-tree', '-r', 'HEAD', 'jaxdiff'),
+        )
+        rows = (line.split(maxsplit=3) for line in (listed or '').splitlines())
+        blobs = {name: blob for _, _, blob, name in rows if name.endswith('.py')}
+        if blobs:
+            return head if blobs == _blobs(place, len(head)) else f'{head}+'
+    return origin.get('vcs_info', {}).get('commit_id')
 
 
 def _git(folder, *asked):
     """What git says of a folder; None where it fails or isn't there."""
-    environment = os.environ | {'GIT_OPTIONAL_LOCKS': '0'}  # it only looks
+    elsewhere = ('GIT_DIR', 'GIT_WORK_TREE', 'GIT_INDEX_FILE')  # as within a hook
+    environment = {key: value for key, value in os.environ.items() if key not in elsewhere}
     try:
         done = subprocess.run(
             ['git', '-C', str(folder), *asked], capture_output=True, text=True, env=environment
         )
-    except FileNotFoundError:
+    except OSError:
         return None
     return None if done.returncode else done.stdout.strip()
 
 
-def _installed_from():
-    """The origin that pip notes (PEP 610), {} where it notes none."""
+def _blobs(place, digits):
+    """The code's files, by git's names of what is in them."""
+    kind = hashlib.sha1 if digits == 40 else hashlib.sha256
+    files = {str(path.relative_to(place)): path for path in (place / 'jaxdiff').rglob('*.py')}
+    contents = {
+        name: path.read_bytes()
+        for name, path in files.items()
+        if not name.startswith('jaxdiff/configs/')  # which are elsewhere in a checkout
+    }
+    return {name: kind(b'blob %d\0' % len(x) + x).hexdigest() for name, x in contents.items()}
+
+
+def _origin(place):
+    """Where the code was installed from, as pip notes it (PEP 610); {} where it doesn't."""
     try:
-        noted = importlib.metadata.distribution('jaxdiff').read_text('direct_url.json')
+        installed = importlib.metadata.distribution('jaxdiff')
     except importlib.metadata.PackageNotFoundError:
         return {}
-    return json.loads(noted or '{}')
+    if pathlib.Path(installed.locate_file('')).resolve() != place:
+        return {}
+    return json.loads(installed.read_text('direct_url.json') or '{}')

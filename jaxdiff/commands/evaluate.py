@@ -156,6 +156,8 @@ def run(job: Job) -> Iterator[str]:
     """Draws, looks, measures; yields the table and the paths of what it wrote."""
     if job.reuse and job.out.exists():
         record = json.loads(job.out.read_text())
+        if lost := record['made'].get('not_finite'):
+            sampling.warn_of(lost)
         yield table({name: Figure(**figure) for name, figure in record['figures'].items()})
         yield str(job.out)
         return

@@ -280,6 +280,7 @@ def run(job: Job) -> list[str]:
       OSError: a command that failed, what the library refused, or figures that fell out of their
         tolerance.
     """
+    manifest.commit()  # of the code that is about to run
     all_found, paths = [], []
     for lab in job.labs:
         began = time.monotonic()

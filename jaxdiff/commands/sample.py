@@ -267,22 +267,25 @@ def draw_all(
         yield images.take(here, axis=example_axis), finite[here]
 
 
-def not_finite(finite: np.ndarray) -> dict[str, list[int]]:
-    """Which samples are not, {'not_finite': …}, with a warning, as pictures show black or white; {} for none.
+def not_finite(finite: np.ndarray) -> dict[str, str]:
+    """{'not_finite': how many samples aren't, and which}, with a warning; {} where all are.
 
     Args:
       finite: whether each is, [num], of `draw_all`.
     """
     if finite.all():
         return {}
-    lost = np.flatnonzero(~finite).tolist()
+    lost = np.flatnonzero(~finite)
+    words = ', '.join(map(str, lost[:8])) + ', …' * (len(lost) > 8)
+    words = f'{len(lost)} of {len(finite)}: {words}'
     if distributed.primary():
-        some = ', '.join(map(str, lost[:8])) + ', …' * (len(lost) > 8)
-        print(
-            f'warning: {len(lost)} of {len(finite)} samples are not finite, and shown black or white: {some}',
-            file=sys.stderr,
-        )
-    return {'not_finite': lost}
+        warn_of(words)
+    return {'not_finite': words}
+
+
+def warn_of(lost: str) -> None:
+    """Of samples that are not finite, in the words of `not_finite`."""
+    print(f'warning: samples are not finite, but black or white, {lost}', file=sys.stderr)
 
 
 def _short(words):

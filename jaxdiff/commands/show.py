@@ -208,6 +208,7 @@ _SHOWN = (
     'ssim',
     'accuracy',
     'nearness',
+    'not_finite',
 )
 
 

@@ -9,7 +9,7 @@ from etils import epath
 from PIL import Image
 
 from jaxdiff import build, config as configs
-from jaxdiff.commands import asked_for, noise, sample
+from jaxdiff.commands import asked_for, noise, sample, show
 from jaxdiff.viz import grid
 
 
@@ -99,11 +99,17 @@ def test_samples_that_are_not_finite_are_told(random_run, tmp_path, capsys):
     embedding = embedding.at[jnp.array([3, 8])].set(jnp.nan)
     net = job.params['params'] | {'label_embedding': {'embedding': embedding}}
     sample.run(job._replace(params=job.params | {'params': net}))
-    told = 'warning: 4 of 19 samples are not finite, and shown black or white: 3, 8, 13, 18'
-    assert capsys.readouterr().err.count(told) == 1
-    lost = [3, 8, 13, 18]
-    assert grid.read_made(epath.Path(tmp_path / 'a.png'))['not_finite'] == lost
-    found = np.load(tmp_path / 'a.npz')['samples']
+    told = '4 of 19: 3, 8, 13, 18'
+    assert (
+        capsys.readouterr().err.count(
+            f'warning: samples are not finite, but black or white, {told}'
+        )
+        == 1
+    )
+    files = [tmp_path / name for name in ('a.png', 'a.npz', 'a_film.png', 'a_film.gif')]
+    for made in map(show.read, map(str, files)):
+        assert made['not_finite'] == told and told in show.text('a', made)
+    found, lost = np.load(tmp_path / 'a.npz')['samples'], [3, 8, 13, 18]
     assert not found[lost].any()
     others = np.delete(np.arange(19), lost)
     np.testing.assert_array_equal(found[others], whole[others])
