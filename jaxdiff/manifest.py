@@ -80,10 +80,8 @@ def commit() -> str | None:
     url = urllib.parse.urlparse(origin.get('url', ''))
     folders = [place] + [urllib.parse.unquote(url.path)] * (url.scheme == 'file')
     for folder in folders:
-        head, listed = (
-            _git(folder, 'rev-parse', 'HEAD'),
-            _git(folder, 'ls-tree', '-r', 'HEAD', 'jaxdiff'),
-        )
+        head = _git(folder, 'rev-parse', 'HEAD')
+        listed = _git(folder, 'ls-tree', '-r', 'HEAD', 'jaxdiff')
         rows = (line.split(maxsplit=3) for line in (listed or '').splitlines())
         blobs = {name: blob for _, _, blob, name in rows if name.endswith('.py')}
         if blobs:
