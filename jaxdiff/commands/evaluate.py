@@ -175,7 +175,8 @@ def run(job: Job) -> Iterator[str]:
         near = None if usual is None else neighbours.nearest(training)
     pairs = bool({*job.metrics} & {*OF_PAIRS})
     if seen_by or pairs:
-        samples = drawn.draw(job.sampling, job.real, job.features, near, pairs, took)
+        by = job.features if seen_by else None
+        samples = drawn.draw(job.sampling, job.real, by, near, pairs, took)
         made = made | samples.lost
     if pairs:
         found |= timed(took, 'metrics', figures.of_pairs, job, samples)

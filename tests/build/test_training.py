@@ -65,7 +65,7 @@ def test_dropout_does_something():
         return jax.jit(build.training_loss(config, model))(moved, batch, jax.random.key(2))[0]
 
     apart = np.abs(losses(0.1) - losses(0.0))
-    assert apart.min() > 1e-4
+    assert apart.min() > 1e-3
 
 
 @pytest.mark.parametrize('name', names.SCHEDULES)

@@ -68,7 +68,7 @@ def test_interrupted_and_resumed_it_ends_bit_for_bit_the_same(run, tmp_path, mon
     ]
 
 
-@pytest.mark.parametrize('ahead', [pytest.param(1, marks=pytest.mark.slow), 2])
+@pytest.mark.parametrize('ahead', [1, 2])
 def test_steps_ahead_of_the_host_change_nothing(run, tmp_path, monkeypatch, ahead):
     """As on accelerators; on CPUs it waits for each."""
     assert train.loop.ahead() == 0
@@ -236,6 +236,7 @@ PUBLISHED = {
         # Of two levels and few blocks; what they are in full is traced below.
         pytest.param('digits', (8, 8, 1), {}, marks=pytest.mark.slow),
         pytest.param('fashion_mnist', (28, 28, 1), SMALL | AT_THE_LAST, marks=pytest.mark.slow),
+        ('cifar10', (32, 32, 3), SMALL),
         ('imagenet256_dit', (32, 32, 4), STAND_IN | {'net.depth': '2', 'net.width': '192'}),
     ],
     ids=lambda x: x if isinstance(x, str) else '',

@@ -69,14 +69,7 @@ WALKS = {  # name: (schedule, sampler, steps); a denoiser and a grid of their ow
     've_euler_maruyama': (VE, samplers.euler_maruyama, grid.uniform(3000)),
     'flow_euler_maruyama': (FLOW, samplers.euler_maruyama, grid.uniform(1500)),
 }
-LONG = [
-    'ddpm_large',
-    'ddim_half',
-    'ddim_one',
-    've_dpmpp_2m_sde',
-    've_euler_maruyama',
-    'flow_euler_maruyama',
-]
+LONG = ['ddim_one', 've_dpmpp_2m_sde', 've_euler_maruyama', 'flow_euler_maruyama']
 
 
 @pytest.mark.parametrize(
